@@ -1,0 +1,1 @@
+"""Building the platform's pieces from package registries: Go modules, PyPI, Debian (source `packages`)."""
