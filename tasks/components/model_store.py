@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.lib import names, render
 from tasks.lib.box import Box
-from tasks.lib.objects import ObjectsComponent, Probe, namespace, secret
+from tasks.lib.objects import ObjectsComponent, Probe, secret
 from tasks.lib.probes import answers
 from tasks.lib.render import Obj
 
@@ -30,7 +30,7 @@ def objects(box: Box) -> list[Obj]:
         "tenantLabel": names.TENANT_LABEL,
     }
     filled: list[Obj] = render.fill(render.load_objects(box.manifest("model-store/server.yaml")), values)
-    return [namespace(names.PLATFORM_NAMESPACE, shared=True), *filled, _account_script(box)]
+    return [*filled, _account_script(box)]
 
 
 def root_credentials(box: Box) -> list[Obj]:
@@ -86,7 +86,9 @@ MODEL_STORE = ObjectsComponent(
     build=objects,
     create_only=root_credentials,
     probes=(
-        Probe("the store answers", answers(names.PLATFORM_NAMESPACE, names.MODEL_STORE, names.MODEL_STORE_PORT, "/healthz")),
+        Probe(
+            "the store answers", answers(names.PLATFORM_NAMESPACE, names.MODEL_STORE, names.MODEL_STORE_PORT, "/healthz")
+        ),
     ),
     images=("model-store", "kserve-sklearnserver"),
     timeout_s=240,

@@ -34,18 +34,6 @@ def template(box: Box, chart: str, *, release: str, namespace: str, values: Mapp
     return [_in_namespace(each, namespace) for each in render.tidy(objects)]
 
 
-_CLUSTER_SCOPED = frozenset(
-    {
-        "APIService", "ClusterIssuer", "ClusterRole", "ClusterRoleBinding", "ClusterServingRuntime",
-        "ClusterStorageContainer", "CustomResourceDefinition", "GatewayClass", "MutatingWebhookConfiguration",
-        "Namespace", "PersistentVolume", "PriorityClass", "StorageClass", "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration",
-    }
-)  # fmt: skip
-
-
 def _in_namespace(obj: Obj, namespace: str) -> Obj:
-    """Name the release's namespace where the chart leaves it to helm."""
-    if obj["kind"] in _CLUSTER_SCOPED or obj["metadata"].get("namespace"):
-        return obj
-    return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
+    """Name the release's namespace where the chart leaves it to helm (kinds without one lose it when applied)."""
+    return {**obj, "metadata": {"namespace": namespace, **obj["metadata"]}}

@@ -107,16 +107,6 @@ def _tidy(obj: Obj) -> Obj:
     return out
 
 
-def named(objects: Iterable[Obj], component: str, label: str) -> list[Obj]:
-    """Return copies that carry our label, which is how prune and `down` know what is ours."""
-    out = []
-    for each in objects:
-        meta = dict(each["metadata"])
-        meta["labels"] = {**(meta.get("labels") or {}), label: component}
-        out.append({**each, "metadata": meta})
-    return out
-
-
 def digest(value: Any) -> str:
     """Return a short stable digest of any JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

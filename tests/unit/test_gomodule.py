@@ -75,7 +75,7 @@ def _said(text: str) -> shell.Result:
 @pytest.fixture
 def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGo:
     fake = FakeGo(tmp_path)
-    monkeypatch.setattr(gomodule.shell, "run", fake.run)
+    monkeypatch.setattr(shell, "run", fake.run)
     return fake
 
 
@@ -149,7 +149,7 @@ def test_without_go_it_is_said_what_to_type(modules: GoModules, monkeypatch: pyt
     def missing(*_: object, **__: object) -> shell.Result:
         raise NotAvailable("go: cannot be run")
 
-    monkeypatch.setattr(gomodule.shell, "run", missing)
+    monkeypatch.setattr(shell, "run", missing)
     with pytest.raises(NotAvailable, match="no `go` on PATH") as caught:
         modules.key(MODULE)
     assert "go.dev" in caught.value.hint
@@ -256,7 +256,11 @@ def test_the_recipes_of_this_project_are_whole() -> None:
     ("line", "becomes", "complaint"),
     [
         ("    seconds: 29", "    seconds: soon", r"modules\.etcd\.seconds"),
-        ("    commands: {etcd: .}", "    commands: {etcd: .}\n    nonsense: 1", r"modules\.etcd\.nonsense: unknown key"),
+        (
+            "    commands: {etcd: .}",
+            "    commands: {etcd: .}\n    nonsense: 1",
+            r"modules\.etcd\.nonsense: unknown key",
+        ),
         ("    module: go.etcd.io/etcd/server/v3\n", "", r"modules\.etcd\.module: is missing"),
         ("{module: etcd, command: etcd}", "{module: etcd, command: nothing}", "builds no command 'nothing'"),
         ("{module: etcd, command: etcd}", "{module: nothing, command: etcd}", "no module 'nothing'"),

@@ -122,9 +122,7 @@ def apply_all(
     inventory.save(kube, before.widened(items, fine))
     run = _Run(kube=kube, component=component, say=say, cancel=cancel, patience_s=patience_s, jobs=jobs)
     run.apply([item for item in items if item.ref.key not in fine])
-    swept = prune.sweep(
-        kube, component, stale, protect=frozenset(run.uids), timeout_s=PRUNE_S, say=say, cancel=cancel
-    )
+    swept = prune.sweep(kube, component, stale, protect=frozenset(run.uids), timeout_s=PRUNE_S, say=say, cancel=cancel)
     inventory.save(kube, before.exact(items, run.records, swept.kept))
     return _changes({item.ref: run.outcomes.get(item.ref.key, "unchanged") for item in items}, swept)
 

@@ -70,9 +70,7 @@ class Connection:
                 self._age += 1
         return self._send(method, path, body, headers, timeout_s)
 
-    def _send(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float
-    ) -> Reply:
+    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float) -> Reply:
         from urllib3 import Timeout
         from urllib3.exceptions import HTTPError
 

@@ -31,9 +31,7 @@ def load(path: Path, context: str | None) -> Any:  # noqa: ANN401 (a kubernetes.
     configuration.connection_pool_maxsize = _POOL
     with complaints() as said:
         try:
-            read(
-                config_file=str(path), context=name, client_configuration=configuration, persist_config=False
-            )
+            read(config_file=str(path), context=name, client_configuration=configuration, persist_config=False)
         except (kubernetes.config.ConfigException, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             raise BadInput(f"kubeconfig {path}: context {name}: {_words(error)}") from error
     if said:

@@ -37,6 +37,7 @@ class Status:
 
 MISSING = Status(state=State.IN_PROGRESS, message="not there")
 
+
 def compute(obj: Obj) -> Status:
     """Return how far an object has come."""
     meta = obj["metadata"]

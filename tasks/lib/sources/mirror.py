@@ -103,7 +103,7 @@ class MirrorSource:
 
 def parse(address: str) -> tuple[str, str]:
     """Split what `--mirror` was given into the registry's and the base's address. Raises BadInput for nonsense."""
-    parts = [each.strip().rstrip("/") for each in address.split(",")]
+    parts = [each.strip() for each in address.split(",")]
     if not address.strip() or len(parts) > 2 or not all(parts):  # noqa: PLR2004 (registry and base)
         raise BadInput(
             f"--mirror {address!r} is not an address",
@@ -113,7 +113,7 @@ def parse(address: str) -> tuple[str, str]:
     for each in full:
         if urlsplit(each).scheme not in ("http", "https") or not urlsplit(each).netloc:
             raise BadInput(f"--mirror {address!r}: {each!r} is not an http(s) address")
-    return full[0], full[-1]
+    return full[0].rstrip("/"), full[-1].rstrip("/")
 
 
 def unresolved(versions: "Versions") -> list[str]:

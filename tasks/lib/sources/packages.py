@@ -4,22 +4,25 @@ Pieces are built, pushed to a registry beside the cluster, and pulled from there
 """
 
 import atexit
+import os
 import platform
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tasks.lib import mirror, shell
+from tasks.lib.container import ContainerEngine
 from tasks.lib.errors import BoxError, NotAvailable
-from tasks.lib.mirror import Engine, Mirror
+from tasks.lib.mirror import Mirror
 from tasks.lib.packages import indexes
 from tasks.lib.packages.charts import Charts
-from tasks.lib.packages.debian import find_mirror
+from tasks.lib.packages.debian import Base, find_mirror
 from tasks.lib.packages.gomodule import GoModules
-from tasks.lib.packages.images import Images, Userland
+from tasks.lib.packages.images import Images
+from tasks.lib.packages.node import NodeImage, parts_of
 from tasks.lib.packages.recipes import Recipes
 from tasks.lib.packages.store import Store
 from tasks.lib.packages.workshop import Workshop, minutes
@@ -39,21 +42,12 @@ _TICK_S = 1.0
 Piece = Callable[[threading.Event], object]
 
 
-class Node(Protocol):
-    """The node image, built on the engine."""
-
-    def ref(self) -> str:
-        """Return its reference, which changes with everything that goes into it."""
-
-    def built(self) -> bool:
-        """Whether the engine has it."""
-
-    def build(self, say: Callable[[str], None]) -> None:
-        """Build it from the finished binaries."""
-
-
 class PackagesSource:
-    """Everything built from published packages."""
+    """Everything built from published packages.
+
+    `local` says whether the nodes are containers of ours, which reach the registry beside them by its name. `install`
+    allows a missing build tool (debootstrap) to be installed.
+    """
 
     name = "packages"
 
@@ -63,28 +57,32 @@ class PackagesSource:
         store: Store,
         recipes: Recipes,
         *,
-        engine: Callable[[], Engine],
-        userland: Userland,
-        node: Node,
-        modules: GoModules | None = None,
+        engine: ContainerEngine,
+        local: bool = True,
+        install: bool = True,
     ) -> None:
         self._versions = versions
         self._store = store
         self._recipes = recipes
         self._engine = engine
-        self._node = node
-        self._modules = modules or GoModules(store)
+        self._local = local
+        self._modules = GoModules(store)
         self._workshop = Workshop(self._modules, recipes)
-        self._images = Images(store, recipes, self._modules, userland, self._workshop.build_now)
+        self._base = Base(store, recipes.debian, engine, install=install)
+        self._images = Images(store, recipes, self._modules, self._base.userland(), self._workshop.build_now)
         self._charts = Charts(store, recipes, self._modules)
         self._registry_lock = threading.Lock()
         self._registry: Registry | None = None
 
     def available(self) -> str | None:
         """Ask for Go and for the three registries; for nothing when all is built already."""
+        if not self._local:
+            return "it is for clusters of our own: other nodes do not reach the registry on this machine"
         system, machine, wanted = platform.system(), platform.machine(), self._recipes.python.machine
         if (system, machine) != ("Linux", wanted):
             return f"its recipes are for Linux {wanted}; this machine is {system} {machine}"
+        if os.geteuid() != 0:
+            return "it makes a Debian file system with debootstrap, which needs root"
         try:
             self._modules.facts  # noqa: B018 (asks the toolchain)
         except NotAvailable as error:
@@ -127,7 +125,7 @@ class PackagesSource:
 
     def node_image(self) -> str:
         """Return the node image that `prepare` of the first stage builds."""
-        return self._node.ref()
+        return self._versions.kubernetes.node_image
 
     def containerd_hosts(self) -> dict[str, str]:
         """Return one entry: our registry stands for every other."""
@@ -194,13 +192,17 @@ class PackagesSource:
         """Return what stands in for what, and what stays untested because of it."""
         return {each["stands_for"]: each["untested"] for each in self._recipes.standins.values()}
 
+    @cached_property
+    def _node(self) -> NodeImage:
+        return NodeImage(self._engine, self._store, parts_of(self._recipes, self._modules, self._images, self._base))
+
     def registry(self) -> Registry:
         """Return the registry beside the cluster, started from an image of our own if it is not running."""
         with self._registry_lock:
             if self._registry is None or not self._registry.answers():
                 ref = self.ref(_REGISTRY)
-                self._images.load(_REGISTRY, ref, self._engine())
-                self._registry = Mirror(engine=self._engine(), store=self._store, image=ref).ensure()
+                self._images.load(_REGISTRY, ref, self._engine)
+                self._registry = Mirror(engine=self._engine, store=self._store, image=ref).ensure()
             return self._registry
 
     def _pieces(self, stages: Sequence[str]) -> dict[str, Piece]:
@@ -230,7 +232,7 @@ class PackagesSource:
     def _build_node(self, stop: threading.Event) -> None:
         for module in self._wanted_modules([FIRST_STAGE]):
             self._workshop.build(module, stop)
-        if not self._node.built():
+        if not stop.is_set():
             self._node.build(_silent)
 
     def _wanted_images(self, stages: Sequence[str]) -> list[str]:

@@ -49,7 +49,7 @@ class Upstream:
         *,
         helm: Callable[[], Path],
         locked: Locked = nothing_locked,
-        engine: Callable[[], Engine] | None = None,
+        engine: Engine | None = None,
         stages: Collection[str] | None = None,
     ) -> None:
         self._versions = versions
@@ -178,7 +178,7 @@ class Upstream:
         assert self._engine is not None  # noqa: S101 (only called where it is set)
         image = self._versions.images["registry"].ref
         return Mirror(
-            engine=self._engine(), store=self._store, image=image, name=mirror.cache_name(host),
+            engine=self._engine, store=self._store, image=image, name=mirror.cache_name(host),
             upstream=mirror.upstream_url(host),
         )  # fmt: skip
 

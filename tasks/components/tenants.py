@@ -1,0 +1,68 @@
+"""One component for each tenant, made from its record."""
+
+from functools import partial
+
+from tasks.components import model_store
+from tasks.lib import names, tenancy
+from tasks.lib.box import Box
+from tasks.lib.kube.api import Ref
+from tasks.lib.objects import ObjectsComponent, secret
+from tasks.lib.render import Obj
+from tasks.lib.tenancy import Tenant
+
+_SECRETS = Ref("v1", "Secret", names.PLATFORM_NAMESPACE, "")
+
+
+def component(tenant: Tenant) -> ObjectsComponent:
+    """Return the component of a tenant."""
+    return ObjectsComponent(
+        name=component_name(tenant.name),
+        stage="tenants",
+        summary=f"tenant {tenant.name}: {tenant.summary}".rstrip(": "),
+        needs=("kserve-runtimes", "model-store"),
+        build=partial(_objects, tenant),
+        create_only=partial(_credentials, tenant),
+        images=("kserve-sklearnserver",),
+        timeout_s=180,
+    )
+
+
+def component_name(tenant: str) -> str:
+    """Return the name of a tenant's component."""
+    return f"tenant-{tenant}"
+
+
+def account_secret(tenant: str) -> str:
+    """Return the name of the store's copy of a tenant's keys, beside the store."""
+    return f"model-store-{tenant}"
+
+
+def _objects(tenant: Tenant, box: Box) -> list[Obj]:
+    return [
+        *tenancy.tenant_objects(tenant),
+        model_store.account_job(box, "ensure", tenant.name, account_secret(tenant.name)),
+    ]
+
+
+def _credentials(tenant: Tenant, box: Box) -> list[Obj]:
+    """The tenant's keys, once for the store and once for the tenant's own pods, with the same content.
+
+    Whichever copy is there decides, so that one deleted by hand comes back with the keys that the store knows.
+    """
+    here = Ref("v1", "Secret", names.PLATFORM_NAMESPACE, account_secret(tenant.name))
+    there = Ref("v1", "Secret", tenant.namespace, tenancy.CREDENTIALS_SECRET)
+    live = box.kube.get(here) or box.kube.get(there)
+    stored = secret(here.name, names.PLATFORM_NAMESPACE, {} if live else model_store.new_credentials())
+    if live:
+        stored["data"] = live["data"]
+    used = secret(
+        there.name,
+        tenant.namespace,
+        {},
+        {
+            "serving.kserve.io/s3-endpoint": model_store.ENDPOINT,
+            "serving.kserve.io/s3-usehttps": "0",
+            "serving.kserve.io/s3-region": model_store.REGION,
+        },
+    )
+    return [stored, {**used, "data": stored["data"]}]

@@ -1,0 +1,97 @@
+"""Where the cluster comes from: `kind` makes one on this machine, `existing` takes the one a kubeconfig names.
+
+State is asked of the container engine or the API server each time, never kept.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tasks.lib.component import Changes, Look
+from tasks.lib.errors import BadInput, NotAvailable
+
+AUTO = "auto"
+NAMES = ("kind", "existing")
+
+Progress = Callable[[str], None]
+
+
+class Provider(Protocol):
+    """One way to have a cluster."""
+
+    @property
+    def name(self) -> str:
+        """The word that --provider takes."""
+
+    @property
+    def service_type(self) -> str:
+        """The type of the Service through which clients reach the gateway: NodePort or LoadBalancer."""
+
+    @property
+    def owned(self) -> bool:
+        """Whether the cluster is ours to make and to delete."""
+
+    def available(self) -> str | None:
+        """Return None when it can work here, otherwise why not. Answers within seconds and changes nothing."""
+
+    def exists(self) -> bool:
+        """Whether the cluster is there, in whatever state."""
+
+    def look(self) -> Look:
+        """Compare the cluster with what is wanted. Changes nothing.
+
+        Raises BadInput when the cluster can never become what is wanted (another version, other ports).
+        """
+
+    def create(self, say: Progress) -> Changes:
+        """Make the cluster, or repair it, and return when all of its nodes are ready. Safe to repeat."""
+
+    def delete(self, say: Progress) -> list[str]:
+        """Delete the cluster; return the names of what was removed (empty: nothing was there)."""
+
+    def kubeconfig(self) -> Path:
+        """Return the file with which the cluster is reached. Raises ClusterGone when there is no cluster."""
+
+    def nodes(self) -> list[str]:
+        """Return the names of the nodes."""
+
+    def load_images(self, refs: Iterable[str], say: Progress) -> None:
+        """Fetch images to the nodes ahead of the pods that need them. Those that are there are not fetched again."""
+
+    def info(self) -> Mapping[str, str]:
+        """Return facts for people."""
+
+    def gateway_url(self, *, tls: bool = False) -> str:
+        """Return the address at which this machine reaches the gateway; empty when its Service has to be asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The provider that was taken, and why."""
+
+    provider: Provider
+    why: str
+
+
+def detect(wanted: str, make: Mapping[str, Callable[[], Provider]]) -> Choice:
+    """Return the provider named by `wanted`; with `auto`, the first that works here.
+
+    Raises BadInput for an unknown name, NotAvailable with everything that was tried when nothing works.
+    """
+    if wanted != AUTO and wanted not in make:
+        raise BadInput(f"no provider {wanted!r}", facts={"known": ", ".join((AUTO, *make))})
+    tried: dict[str, str] = {}
+    for name in make if wanted == AUTO else [wanted]:
+        provider = make[name]()
+        reason = provider.available()
+        if reason is None:
+            others = "".join(f"; not {other}: {why}" for other, why in tried.items())
+            return Choice(provider=provider, why="asked for" if wanted != AUTO else f"the first that works here{others}")
+        tried[name] = reason
+    raise NotAvailable(
+        "no cluster can be had here" if wanted == AUTO else f"provider {wanted} does not work here",
+        facts=tried,
+        hint="install Docker (https://docs.docker.com/engine/install), or name a cluster of yours: "
+        "--provider existing --context NAME",
+    )
