@@ -251,6 +251,8 @@ class FakeKube(Kube):
         inside = [other for other in self.store if self._contains(key, obj, other)]
         for other in inside:
             self._doom(other)
+        if key not in self.store:  # the last thing in a namespace took the namespace with it
+            return
         if not obj["metadata"].get("finalizers") and not any(other in self.store for other in inside):
             self._drop(key)
 

@@ -57,6 +57,11 @@ def under(steps: Path) -> Callable[[Path], bool]:
 
 def matches(labels: Mapping[str, str], selector: str) -> bool:
     for term in filter(None, selector.split(",")):
+        if "!=" in term:
+            key, _, value = term.partition("!=")
+            if labels.get(key) == value:
+                return False
+            continue
         key, equals, value = term.partition("=")
         if equals and labels.get(key) != value:
             return False

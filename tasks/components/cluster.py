@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from tasks.lib.box import Box
-from tasks.lib.component import Changes, Look, Say, State
-from tasks.lib.errors import BoxError
+from tasks.lib.component import Changes, Look, Say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,20 +20,16 @@ class ClusterComponent:
     images: tuple[str, ...] = ()
 
     def look(self, box: Box) -> Look:
-        """Ask the provider and the cluster. Changes nothing."""
-        if not box.provider.exists():
-            return Look(state=State.ABSENT, changes=[f"create the cluster {box.settings.cluster}"])
-        try:
-            version = box.kube.version()
-        except BoxError as error:
-            return Look(state=State.UNHEALTHY, reason=error.what)
-        return Look(state=State.READY, reason=f"Kubernetes {version}")
+        """Ask the provider. Changes nothing."""
+        return box.provider.look()
 
     def act(self, box: Box, say: Say) -> Changes:
-        """Create it when it is absent, make it anew when it is half made, and see that it answers."""
-        created = box.provider.ensure(say)
+        """Make it, or repair it, and see that it answers."""
+        if box.provider.owned:
+            box.prepare(self.stage, say)
+        changes = box.provider.create(say)
         box.kube.version()
-        return Changes(created=[created] if created else [], unchanged=[] if created else ["the cluster"])
+        return changes
 
 
 COMPONENTS = (ClusterComponent(),)

@@ -4,13 +4,17 @@ import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tasks.lib.component import Say
 from tasks.lib.kube.client import Kube
 from tasks.lib.providers import Provider
 from tasks.lib.settings import Settings
 from tasks.lib.sources import Source
-from tasks.lib.tools import Tools
 from tasks.lib.versions import Versions
+
+if TYPE_CHECKING:
+    from tasks.lib.tools import Tools
 
 
 @dataclass(kw_only=True)
@@ -22,15 +26,28 @@ class Box:
     versions: Versions
     source: Source
     provider: Provider
-    tools: Tools
+    tools: "Tools"
+    notes: tuple[str, ...] = ()
+    """Why this source and this provider were taken, for people."""
+
     cancel: threading.Event = field(default_factory=threading.Event)
     """Set when the run is to stop: every bounded wait looks at it."""
+
+    _prepared: dict[str, threading.Lock] = field(default_factory=dict)
+    _done: set[str] = field(default_factory=set)
 
     @cached_property
     def kube(self) -> Kube:
         """The client of the target cluster. Raises ClusterGone or BadInput when there is none to talk to."""
-        return Kube(self.provider.kubeconfig(), self.settings.context or None)
+        return Kube(self.provider.kubeconfig(), self.settings.context or None, cancel=self.cancel)
 
     def manifest(self, name: str) -> Path:
         """Return the path of one of our own files under manifests/."""
         return self.root / "manifests" / name
+
+    def prepare(self, stage: str, say: Say) -> None:
+        """Have the source get ready what a stage pulls, once in a run."""
+        with self._prepared.setdefault(stage, threading.Lock()):
+            if stage not in self._done:
+                self.source.prepare([stage], say, self.cancel)
+                self._done.add(stage)

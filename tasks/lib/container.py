@@ -38,8 +38,7 @@ class Fault(StrEnum):
 
 
 HINTS = {
-    Fault.NO_CLIENT: "install Docker (https://docs.docker.com/engine/install), or as root on Debian or Ubuntu run again "
-    "without --no-install",
+    Fault.NO_CLIENT: "install Docker: https://docs.docker.com/engine/install   (root on Debian: without --no-install)",
     Fault.OTHER_ENGINE: "install Docker beside it: https://docs.docker.com/engine/install",
     Fault.NO_DAEMON: "start it:  sudo systemctl start docker   (Docker Desktop: open the application)",
     Fault.REFUSED: "sudo usermod -aG docker $USER   then log in again",
@@ -154,19 +153,23 @@ def read(found: shell.Result) -> Probe:
         return Probe(fault=None, version=found.stdout.strip())
     if "permission denied" in lower:
         return Probe(fault=Fault.REFUSED, said=said)
-    if any(words in lower for words in ("cannot connect", "is the docker daemon running", "no such host", "connection refused")):
+    if any(words in lower for words in _NO_ANSWER):
         return Probe(fault=Fault.NO_DAEMON, said=said)
     return Probe(fault=Fault.BROKEN, said=said)
 
 
+_NO_ANSWER = ("cannot connect", "is the docker daemon running", "no such host", "connection refused")
+_PRIVILEGED = (
+    "root on this machine lacks a capability that the daemon asks for (CAP_SYS_RESOURCE, mostly).\n       "
+    "Stop the daemon and run again: the one we start does not ask for it"
+)
 _MEANINGS = (
     (
         ("unable to apply caps", "operation not permitted: unknown"),
         "the docker daemon cannot start privileged containers, which Kubernetes nodes are",
-        "root on this machine lacks a capability that the daemon asks for (CAP_SYS_RESOURCE, mostly). Stop the daemon, and "
-        "run again: we start one that does not ask",
+        _PRIVILEGED,
     ),
-    (("port is already allocated", "address already in use"), "a port on this machine is taken", "docker ps   and   ss -ltnp"),
+    (("port is already allocated", "address already in use"), "a port on this machine is taken", "docker ps; ss -ltnp"),
     (("no space left on device",), "the disk is full", "docker system df   shows what can go"),
     (("permission denied while trying to connect",), str(Fault.REFUSED), HINTS[Fault.REFUSED]),
     (("cannot connect to the docker daemon",), str(Fault.NO_DAEMON), HINTS[Fault.NO_DAEMON]),

@@ -55,7 +55,7 @@ class Daemon:
             return ()
         work = self._runtime.with_name(f".{self._runtime.name}.{os.getpid()}")
         shutil.copyfile(RUNTIME, work)
-        work.chmod(0o755)  # noqa: S103 (a program that the daemon runs)
+        work.chmod(0o755)
         work.rename(self._runtime)
         return ("--add-runtime", f"without-sys-resource={self._runtime}", "--default-runtime", "without-sys-resource")
 

@@ -27,6 +27,7 @@ _RENEW_S = 10.0
 _RETRY_S = 2.0
 _POLL_S = 2.0
 _RACE_S = 0.1
+_ANSWER_S = 10.0
 _LONG_DEAD_S = 300.0
 _NOT_FOUND, _CONFLICT = 404, 409
 _HOLDER = f"{names.DOMAIN}/holder"
@@ -38,7 +39,7 @@ Obj = dict[str, Any]
 class Api(Protocol):
     """What a lease needs of the cluster. Raises Refused with its HTTP status, ClusterGone when nothing answers."""
 
-    def raw(self, method: str, path: str, body: Obj | None = None) -> Any:  # noqa: ANN401 (JSON)
+    def raw(self, method: str, path: str, body: Obj | None = None, *, timeout_s: float) -> Any:  # noqa: ANN401 (JSON)
         """Send a request and return the decoded answer."""
 
 
@@ -91,7 +92,7 @@ class Lease:
             if found and found["spec"].get("holderIdentity") == self._identity:
                 version = found["metadata"]["resourceVersion"]
                 options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"resourceVersion": version}}
-                self._api.raw("DELETE", f"{_PATH}/{NAME}", options)
+                self._ask("DELETE", f"{_PATH}/{NAME}", options)
         except BoxError:
             return
 
@@ -166,7 +167,7 @@ class Lease:
 
     def _read(self) -> Obj | None:
         try:
-            found: Obj = self._api.raw("GET", f"{_PATH}/{NAME}")
+            found: Obj = self._ask("GET", f"{_PATH}/{NAME}")
         except Refused as error:
             if error.status == _NOT_FOUND:
                 return None
@@ -176,7 +177,7 @@ class Lease:
     def _create(self, *, namespace_too: bool) -> bool:
         obj = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **self._content({}, taking=True)}
         try:
-            self._api.raw("POST", _PATH, obj)
+            self._ask("POST", _PATH, obj)
         except Refused as error:
             if error.status == _NOT_FOUND and namespace_too:
                 self._make_namespace()
@@ -185,16 +186,19 @@ class Lease:
             return False
         return True
 
+    def _ask(self, method: str, path: str, body: Obj | None = None) -> Any:  # noqa: ANN401 (JSON)
+        return self._api.raw(method, path, body, timeout_s=_ANSWER_S)
+
     def _make_namespace(self) -> None:
         try:
-            self._api.raw("POST", "/api/v1/namespaces", self._namespace)
+            self._ask("POST", "/api/v1/namespaces", self._namespace)
         except Refused as error:
             if error.status != _CONFLICT:
                 raise
 
     def _write(self, found: Obj, *, taking: bool) -> bool:
         try:
-            self._api.raw("PUT", f"{_PATH}/{NAME}", {**found, **self._content(found, taking=taking)})
+            self._ask("PUT", f"{_PATH}/{NAME}", {**found, **self._content(found, taking=taking)})
         except Refused as error:
             if error.status in {_CONFLICT, _NOT_FOUND}:
                 return False

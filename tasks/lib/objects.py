@@ -77,24 +77,19 @@ class ObjectsComponent:
 
     def act(self, box: Box, say: Say) -> Changes:
         """Apply, wait until everything is Current, and observe what it promises."""
+        box.prepare(self.stage, say)
         deadline = time.monotonic() + self.timeout_s
-        box.source.prepare([self.stage], say, box.cancel)
         objects = self.objects(box)
         changes = apply.apply_all(
             box.kube, objects, self.name, create_only=self.create_only(box), say=say, cancel=box.cancel,
             patience_s=self.timeout_s / 2,
         )  # fmt: skip
-        left = partial(_left, deadline, self.timeout_s)
-        wait.until_current(box.kube, _refs(objects), left(), say, box.cancel, self.name)
+        wait.until_current(box.kube, _refs(objects), deadline - time.monotonic(), say, box.cancel, self.name)
         for probe in self.probes:
             if changes.count or not probe.costly:
-                wait.until(partial(_ask, probe, box), left(), say, box.cancel, f"{self.name}: {probe.claim}")
+                left_s = deadline - time.monotonic()
+                wait.until(partial(_ask, probe, box), left_s, say, box.cancel, f"{self.name}: {probe.claim}")
         return changes
-
-
-def _left(deadline: float, whole_s: float) -> float:
-    """Seconds left; a build that took all of the time still leaves the wait a fair part of it."""
-    return max(deadline - time.monotonic(), whole_s / 2)
 
 
 def _ask(probe: Probe, box: Box) -> str | None:

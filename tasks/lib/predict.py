@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.lib import gateway
 from tasks.lib.box import Box
 from tasks.lib.modelling import Model
 
@@ -41,7 +42,7 @@ def ask(
     import requests
 
     path, body = _request(model, instances, protocol)
-    where = f"{box.provider.gateway_address(box.kube)}{path}"
+    where = f"{gateway.url(box)}{path}"
     headers = {"Host": model.host(box.settings.domain), "Content-Type": "application/json"}
     begun = time.monotonic()
     try:

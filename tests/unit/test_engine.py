@@ -1,5 +1,6 @@
 """The engine: order, cascade, concurrency, the rule of what is acted on, and what an interrupt leaves."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -322,13 +323,18 @@ def test_an_interrupt_ends_the_children_and_says_what_was_in_flight(
     until(lambda: all(file.exists() and file.read_text() for file in files))
     groups = [int(file.read_text()) for file in files]
     assert all(alive(group) for group in groups)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == code, err
-    assert "in flight  slow, stubborn" in out
-    assert "done       quick" in out
-    assert "Traceback" not in err
-    until(lambda: not any(alive(group) for group in groups))
+    try:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+        assert process.returncode == code, err
+        assert "in flight  slow, stubborn" in out
+        assert "done       quick" in out
+        assert "Traceback" not in err
+        until(lambda: not any(alive(group) for group in groups), timeout_s=5)
+    finally:
+        for group in filter(alive, groups):  # a test that fails leaves nothing behind either
+            os.killpg(group, signal.SIGKILL)
+        process.kill()
 
 
 def alive(group: int) -> bool:

@@ -33,7 +33,8 @@ class Cluster:
         self.puts = 0
         self.lock = threading.RLock()
 
-    def raw(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+    def raw(self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout_s: float) -> Any:  # noqa: ANN401
+        assert timeout_s < lease.LEASE_S / 2 or lease.LEASE_S < 1
         if self.gone:
             raise ClusterGone("nothing answers")
         if method == "PUT" and self.before_put:

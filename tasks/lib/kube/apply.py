@@ -22,7 +22,7 @@ PATIENCE_S = 90.0
 """Seconds for objects that cannot be taken yet."""
 
 PRUNE_S = 120.0
-_AGAIN_S = 1.0
+_AGAIN_S, _SLOWEST_S = 0.2, 2.0
 _CONFLICT, _INVALID = 409, 422
 _IMMUTABLE = ("field is immutable", "cannot change roleRef")
 
@@ -178,14 +178,15 @@ class _Run:
             self._wave([item for item in items if kinds.wave(item.ref) == number])
             if number == 0:
                 self._establish([item.ref for item in items if item.kind == kinds.DEFINITION])
-        deadline = time.monotonic() + self.patience_s
+        deadline, pause = time.monotonic() + self.patience_s, _AGAIN_S
         while self.put_off:
             late = sorted((item for item, _ in self.put_off.values()), key=lambda item: kinds.wave(item.ref))
             item, error = self.put_off[late[0].ref.key]
             if time.monotonic() >= deadline or self.cancel.is_set():
                 raise self._failure(self.put_off)
             self.say(f"{item.ref.name}: {error.what}")
-            self.cancel.wait(_AGAIN_S)
+            self.cancel.wait(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(pause * 1.5, _SLOWEST_S)
             self._wave(late)
 
     def _wave(self, items: Sequence[Item]) -> None:

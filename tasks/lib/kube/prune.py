@@ -36,7 +36,7 @@ class Swept:
 def foresee(kube: Cluster, component: str, refs: Iterable[Ref]) -> Swept:
     """Return what `sweep` would do. Changes nothing."""
     swept = Swept()
-    guard = _Guard(kube, volumes=False)
+    guard = _Guard(kube, component, volumes=False)
     for ref, head, reason, ours in parallel.each(lambda ref: _judge(kube, component, ref, volumes=False), list(refs)):
         if head is None:
             continue
@@ -74,7 +74,7 @@ def sweep(
         victims = _victims(kube, component, by_wave[number], swept, volumes=volumes)
         chosen = {ref: uid for ref, uid in victims.items() if uid not in protect}
         if not force:
-            guard = _Guard(kube, volumes=volumes)
+            guard = _Guard(kube, component, volumes=volumes)
             for ref, why in _in_use(guard, chosen, cancel, min(deadline, time.monotonic() + _COLLECT_S), say):
                 swept.kept[ref] = why
                 del chosen[ref]
@@ -140,10 +140,10 @@ def _in_use(
 
 
 class _Guard:
-    """Finds what a definition or a namespace would take with it that is not ours."""
+    """Finds what a definition or a namespace would take with it that is not the component's."""
 
-    def __init__(self, kube: Cluster, *, volumes: bool) -> None:
-        self._kube, self._volumes = kube, volumes
+    def __init__(self, kube: Cluster, component: str, *, volumes: bool) -> None:
+        self._kube, self._component, self._volumes = kube, component, volumes
 
     def users(self, ref: Ref) -> str:
         """Return why it stays: the objects that are someone else's. Empty when there are none."""
@@ -152,7 +152,7 @@ class _Guard:
             return ""
         named = ", ".join(str(Ref.of(each)) for each in found[:_MOST_NAMED])
         more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        return f"in use by what is not ours: {named}{more}"
+        return f"in use by what is not {self._component}'s: {named}{more}"
 
     def collecting(self, ref: Ref) -> str:
         """Return what is still going away by itself."""
@@ -169,23 +169,26 @@ class _Guard:
                 return []
             spec = definition["spec"]
             served = next((each["name"] for each in spec["versions"] if each["served"]), "")
-            return self._unlabelled(f"{spec['group']}/{served}", spec["names"]["kind"], None)
+            return self._not_ours(f"{spec['group']}/{served}", spec["names"]["kind"], None)
         if kind == kinds.NAMESPACE:
             asked = [("v1" if not group else f"{group}/v1", kind) for group, kind in sorted(kinds.WORKLOADS)]
-            found = [each for version, kind in asked for each in self._unlabelled(version, kind, ref.name)]
+            found = [each for version, kind in asked for each in self._not_ours(version, kind, ref.name)]
             return found + ([] if self._volumes else self._kube.list("v1", kinds.CLAIM[1], ref.name, heads=True))
         return []
 
-    def _unlabelled(self, api_version: str, kind: str, namespace: str | None) -> list[Obj]:
-        return self._kube.list(api_version, kind, namespace, f"!{names.COMPONENT_LABEL}", heads=True)
+    def _not_ours(self, api_version: str, kind: str, namespace: str | None) -> list[Obj]:
+        return self._kube.list(api_version, kind, namespace, f"{names.COMPONENT_LABEL}!={self._component}", heads=True)
 
     def _theirs(self, head: Obj, depth: int = 0) -> bool:
         """Whether someone else made it: a claim of any kind, or nothing of ours at the root of its owners."""
         meta = head["metadata"]
         if head["kind"] == kinds.CLAIM[1]:
             return True
-        if names.COMPONENT_LABEL in (meta.get("labels") or {}) or meta.get("deletionTimestamp"):
+        label = (meta.get("labels") or {}).get(names.COMPONENT_LABEL)
+        if label == self._component or meta.get("deletionTimestamp"):
             return False
+        if label:
+            return True
         owners = meta.get("ownerReferences") or []
         if not owners:
             return True

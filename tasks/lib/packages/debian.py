@@ -97,9 +97,10 @@ class Base:
         packages = self._store.path("debian", "packages")
         packages.mkdir(exist_ok=True)
         # In a mount namespace of its own: what it mounts below the root is gone when it is, however it ends.
-        argv = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--cache-dir={packages}",
-                f"--keyring={KEYRING}", f"--include={','.join(sorted(self._recipe.base))}", self._recipe.suite,
-                root, mirror]  # fmt: skip
+        argv: list[str | Path] = [
+            "unshare", "--mount", "debootstrap", "--variant=minbase", f"--cache-dir={packages}", f"--keyring={KEYRING}",
+            f"--include={','.join(sorted(self._recipe.base))}", self._recipe.suite, root, mirror,
+        ]  # fmt: skip
         try:
             shell.run(argv, timeout_s=_BOOTSTRAP_S)
         except CommandFailed as error:

@@ -128,8 +128,10 @@ class GoModules:
     def _compile(self, module: Module, wrapper: Path, into: Path, on_line: Line | None) -> None:
         try:
             packages = [module.package(command) for command in module.commands]
-            argv = ["go", "build", "-trimpath", *flags(module), "-o", f"{into}/", *packages]
-            shell.run(argv, cwd=wrapper, env=_environment(), on_line=on_line)
+            argv = [*_not_alone(), "go", "build", "-trimpath", *flags(module), "-o", f"{into}/", *packages]
+            temporary = into.parent / "tmp"
+            temporary.mkdir()
+            shell.run(argv, cwd=wrapper, env={**_environment(), "GOTMPDIR": str(temporary)}, on_line=on_line)
         except CommandFailed as error:
             refused = [line for line in error.output.splitlines() if _NETWORK.search(line)]
             if not refused:
@@ -187,6 +189,11 @@ def _replace(entry: dict[str, Any], version: str) -> str:
     if new["Path"].startswith("."):
         return ""
     return " ".join(filter(None, ["replace", old["Path"], old.get("Version"), "=>", new["Path"], new.get("Version")]))
+
+
+def _not_alone() -> list[str]:
+    """Return what makes a build end with us, even when we are killed: going on alone, it would compete with the next."""
+    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
 def _edit(gomod: Path) -> dict[str, Any]:

@@ -44,6 +44,9 @@ class Provider(Protocol):
         Raises BadInput when the cluster can never become what is wanted (another version, other ports).
         """
 
+    def ensure_engine(self, say: Progress) -> None:
+        """Make sure of what runs the nodes (a container engine), before anything is built for them."""
+
     def create(self, say: Progress) -> Changes:
         """Make the cluster, or repair it, and return when all of its nodes are ready. Safe to repeat."""
 
@@ -86,8 +89,9 @@ def detect(wanted: str, make: Mapping[str, Callable[[], Provider]]) -> Choice:
         provider = make[name]()
         reason = provider.available()
         if reason is None:
-            others = "".join(f"; not {other}: {why}" for other, why in tried.items())
-            return Choice(provider=provider, why="asked for" if wanted != AUTO else f"the first that works here{others}")
+            others = "".join(f"; not {other}: {reason}" for other, reason in tried.items())
+            why = f"the first that works here{others}" if wanted == AUTO else "asked for"
+            return Choice(provider=provider, why=why)
         tried[name] = reason
     raise NotAvailable(
         "no cluster can be had here" if wanted == AUTO else f"provider {wanted} does not work here",

@@ -1,43 +1,24 @@
-"""Provider `kind`: a cluster of containers on this machine, made and deleted with the `kind` command.
+"""Provider `kind`: a cluster of containers on this machine, made and deleted with the `kind` command."""
 
-`kind create` leaves half a cluster behind when it is cut off. Before it starts, a marker is written; it goes when every
-node is ready. A marker without a whole cluster is the sign to delete and make it anew, and nothing else is.
-"""
-
-import contextlib
-import json
-import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from tasks.lib import names, shell
+from tasks.lib.compatibility import triple
 from tasks.lib.component import Changes, Look, State
-from tasks.lib.container import ContainerEngine, Fault, cannot_install, explain
-from tasks.lib.errors import BadInput, BoxError, ClusterGone, CommandFailed, NotReady
+from tasks.lib.container import ContainerEngine, Fault, cannot_install
+from tasks.lib.errors import BadInput, ClusterGone, CommandFailed, NotReady
 from tasks.lib.packages.store import Store
 from tasks.lib.providers import Progress, machine
+from tasks.lib.providers.kindcommand import KindCommand, Wanted
 from tasks.lib.providers.nodes import CONTROL_PLANE, WORKER, Node, Nodes, Registered, digests
 
-CREATE_S = 600.0
 READY_S = 180.0
 
-_DELETE_S = 120.0
 _POLL_S = 0.5
-_CONTEXT_LINES = 15
-_CERTS = '[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "/etc/containerd/certs.d"\n'
-
-# `kind` runs with a lock that it inherits: when we are killed and it goes on, the next run waits for it.
-_LOCKED = """import fcntl, os, sys
-lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
-fcntl.flock(lock, fcntl.LOCK_EX)
-os.set_inheritable(lock, True)
-os.execv(sys.argv[2], sys.argv[2:])"""
+_ANEW = "invoke down   then   invoke up"
 
 
 class NodeSource(Protocol):
@@ -48,23 +29,6 @@ class NodeSource(Protocol):
 
     def containerd_hosts(self) -> dict[str, str]:
         """Return, for each registry host (or `_default`), the hosts.toml that the nodes need."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What the cluster is to be."""
-
-    cluster: str
-    version: str
-    workers: int
-    http_port: int
-    https_port: int
-    install: bool = True
-
-    @property
-    def ports(self) -> dict[int, int]:
-        """The ports of the control plane that are published on this machine: inside → outside."""
-        return {names.HTTP_NODE_PORT: self.http_port, names.HTTPS_NODE_PORT: self.https_port}
 
 
 class KindProvider:
@@ -87,21 +51,19 @@ class KindProvider:
         self._wanted = wanted
         self._engine = engine
         self._source = source
-        self._kind = kind
-        self._store = store
-        self._kubeconfig = kubeconfig
         self._nodes = Nodes(engine, wanted.cluster)
-        self._marker = store.path("clusters", f"{wanted.cluster}.creating")
+        self._kind = KindCommand(wanted.cluster, kind, store, kubeconfig)
+        self._kubeconfig = kubeconfig
 
     def available(self) -> str | None:
-        """Ask for an engine; one that may be installed counts."""
-        found = self._engine.probe()
-        if found.fault is None:
+        """Ask for an engine; one that we may install counts."""
+        fault = self._engine.probe().fault
+        if fault is None:
             return None
         reason = cannot_install(install=self._wanted.install)
-        if found.fault in (Fault.NO_CLIENT, Fault.NO_DAEMON) and not reason:
-            return None
-        return f"{found.fault}" + (f" ({reason})" if reason else "")
+        if fault in (Fault.NO_CLIENT, Fault.NO_DAEMON):
+            return f"{fault} ({reason})" if reason else None
+        return str(fault)
 
     def exists(self) -> bool:
         """Whether the cluster has containers, running or not."""
@@ -118,59 +80,61 @@ class KindProvider:
         nodes = self._nodes.all()
         if not nodes:
             return Look(state=State.ABSENT, reason=f"there is no cluster {self._wanted.cluster}")
-        if reason := self._torn(nodes):
-            return Look(state=State.UNHEALTHY, reason=f"{reason}; it will be deleted and made anew")
-        self._fits(nodes)
-        if stopped := [node.name for node in nodes if not node.running]:
+        if torn := self._torn(nodes):
+            return Look(state=State.UNHEALTHY, reason=f"{torn}; it will be deleted and made anew")
+        if stopped := _names(node for node in nodes if not node.running):
             return Look(state=State.UNHEALTHY, reason=f"stopped: {', '.join(stopped)}")
-        try:
-            registered = self._nodes.registered(nodes[0].name)
-        except CommandFailed as error:
-            return Look(state=State.UNHEALTHY, reason=f"the API server does not answer: {_last(error.output)}")
-        self._same_version(registered)
-        if waiting := [node.name for node in registered if not node.ready]:
-            return Look(state=State.UNHEALTHY, reason=f"not ready: {', '.join(waiting)}")
-        hosts = digests(self._hosts)
-        if stale := [node.name for node in nodes if self._nodes.hosts(node.name) != hosts]:
-            return Look(state=State.CHANGED, reason="registry settings", changes=[f"registries of {each}" for each in stale])
-        return Look(state=State.READY, reason=f"{len(nodes)} nodes, {registered[0].version}")
+        status = self._status(nodes)
+        if isinstance(status, str):
+            return Look(state=State.UNHEALTHY, reason=status)
+        return self._look_at_registries(nodes) or Look(
+            state=State.READY, reason=f"{len(nodes)} nodes, {status[0].version}"
+        )
+
+    def _look_at_registries(self, nodes: list[Node]) -> Look | None:
+        wanted = digests(self._source.containerd_hosts())
+        stale = [f"registries of {name}" for name in _names(nodes) if self._nodes.hosts(name) != wanted]
+        why = "the nodes' registry settings are not those of the source"
+        return Look(state=State.CHANGED, reason=why, changes=stale) if stale else None
+
+    def ensure_engine(self, say: Progress) -> None:
+        """Make sure of the container engine; install and start one where that may be done."""
+        self._engine.ensure(install=self._wanted.install, say=say)
 
     def create(self, say: Progress) -> Changes:
-        """Make or repair the cluster."""
-        self._engine.ensure(install=self._wanted.install, say=say)
-        with self._store.lock(self._lock_name):  # held by a `kind` that outlived its run, until it ends
-            nodes = self._nodes.all()
-            reason = self._torn(nodes) if nodes else ""
-        if reason:
-            say(f"{reason}: deleting it and making it anew")
-            self._run_kind("delete", "cluster", "--name", self._wanted.cluster, timeout_s=_DELETE_S)
-            nodes = []
-        created = [] if nodes else self._make(say)
-        configured = self._repair(say) if nodes else []
+        """Make the cluster, or repair it: start what is stopped, delete and make anew what was cut off.
+
+        Raises BadInput when a cluster of this name is there and can never become what is wanted, NotAvailable for what
+        the machine lacks, NotReady naming the nodes that did not become ready, ClusterGone when it is deleted meanwhile.
+        """
+        self.ensure_engine(say)
+        nodes = self._sound(say)
+        created: list[str] = []
+        configured: list[str] = []
+        if nodes:
+            configured = self._start(nodes, say)
+        else:
+            created = self._make(say)
         registered = self._wait(say)
-        self._same_version(registered)
-        self._marker.unlink(missing_ok=True)
-        configured += self._configure()
-        self._write_kubeconfig()
-        return Changes(created=created, configured=configured, unchanged=[f"node {each.name}" for each in registered
-                                                                          if f"node {each.name}" not in created])  # fmt: skip
+        self._kind.finished()
+        configured += self._write_hosts()
+        self._kind.write_kubeconfig()
+        unchanged = [f"node {node.name}" for node in registered if f"node {node.name}" not in created + configured]
+        return Changes(created=created, configured=configured, unchanged=unchanged)
 
     def delete(self, say: Progress) -> list[str]:
-        """Delete the cluster, and only that; return what was removed."""
+        """Delete the cluster, and only that. Return what was removed; the engine stays."""
         removed = [f"node {name}" for name in self.nodes()] if self.exists() else []
         if removed:
             say(f"deleting cluster {self._wanted.cluster}")
-            self._run_kind("delete", "cluster", "--name", self._wanted.cluster, timeout_s=_DELETE_S)
-        self._marker.unlink(missing_ok=True)
+            self._kind.delete()
+        self._kind.finished()
         self._kubeconfig.unlink(missing_ok=True)
         return removed
 
     def kubeconfig(self) -> Path:
         """Return the kubeconfig, written anew: a cluster that was made again has other keys."""
-        if not self.exists():
-            raise ClusterGone(f"there is no cluster {self._wanted.cluster}", hint="invoke up")
-        self._write_kubeconfig()
-        return self._kubeconfig
+        return self._kind.write_kubeconfig()
 
     def load_images(self, refs: Iterable[str], say: Progress) -> None:
         """Fetch images to the nodes that pods run on."""
@@ -179,23 +143,141 @@ class KindProvider:
             raise ClusterGone(f"there is no cluster {self._wanted.cluster}", hint="invoke up")
         wanted = list(refs)
         say(f"fetching {len(wanted)} images to the nodes")
-        self._nodes.pull([node.name for node in nodes if node.role == WORKER] or [node.name for node in nodes], wanted)
+        self._nodes.pull(_names(node for node in nodes if node.role == WORKER) or _names(nodes), wanted)
 
     def info(self) -> Mapping[str, str]:
         """Return facts for people."""
-        wanted = self._wanted
+        nodes = ", ".join(f"{node.name} ({node.state})" for node in self._nodes.all())
         return {
-            "provider": "kind",
-            "cluster": wanted.cluster,
-            "kubernetes": wanted.version,
-            "nodes": ", ".join(f"{node.name} ({node.state})" for node in self._nodes.all()) or "none",
+            "provider": self.name,
+            "cluster": self._wanted.cluster,
+            "kubernetes": self._wanted.version,
+            "nodes": nodes or "none",
             "gateway": f"{self.gateway_url()}, {self.gateway_url(tls=True)}",
         }
 
     def gateway_url(self, *, tls: bool = False) -> str:
         """Return the gateway's address on this machine."""
-        return f"https://{machine.LOOPBACK}:{self._wanted.https_port}" if tls else f"http://{machine.LOOPBACK}:{self._wanted.http_port}"
+        scheme, port = ("https", self._wanted.https_port) if tls else ("http", self._wanted.http_port)
+        return f"{scheme}://{machine.LOOPBACK}:{port}"
 
-    @cached_property
-    def _hosts(self) -> dict[str, str]:
-        return self._source.containerd_hosts()
+    def _sound(self, say: Progress) -> list[Node]:
+        """Return the cluster's nodes, none when there is none or when it had to be deleted because it was torn."""
+        if self._kind.unfinished:
+            self._kind.wait_for_other()
+        nodes = self._nodes.all()
+        if torn := self._torn(nodes):
+            say(f"{torn}: deleting it and making it anew")
+            self._kind.delete()
+            return []
+        return nodes
+
+    def _torn(self, nodes: list[Node]) -> str:
+        """Return why what is there is only the beginning of a cluster; empty when it is whole, or not our doing."""
+        if not nodes or not self._kind.unfinished:
+            return ""
+        reason = f"the creation of cluster {self._wanted.cluster} was cut off"
+        whole = len(nodes) == 1 + self._wanted.workers and all(node.running for node in nodes)
+        if not whole or nodes[0].role != CONTROL_PLANE:
+            return reason
+        try:
+            known = {node.name for node in self._nodes.registered(nodes[0].name)}
+        except (CommandFailed, ClusterGone):
+            return reason
+        return "" if known == set(_names(nodes)) else reason
+
+    def _make(self, say: Progress) -> list[str]:
+        machine.require_ports(self._wanted.ports.values(), self._holder)
+        machine.raise_inotify(say)
+        image = self._source.node_image()
+        try:
+            self._kind.create(self._wanted, image, say)
+        finally:
+            nodes = self._nodes.all()
+            if not nodes:  # kind removes what it made when it fails
+                self._kind.finished()
+        return [f"node {name}" for name in _names(nodes)]
+
+    def _start(self, nodes: list[Node], say: Progress) -> list[str]:
+        stopped = _names(node for node in nodes if not node.running)
+        if stopped:
+            say(f"starting {', '.join(stopped)}")
+            self._nodes.start(stopped)
+        return [f"node {name}" for name in stopped]
+
+    def _wait(self, say: Progress) -> list[Registered]:
+        """Wait until every node is ready."""
+        deadline, said = time.monotonic() + READY_S, ""
+        while True:
+            nodes = self._nodes.all()
+            if not nodes:
+                raise ClusterGone(f"cluster {self._wanted.cluster} was deleted meanwhile", hint="invoke up")
+            status = self._status(nodes)
+            if isinstance(status, list):
+                return status
+            if time.monotonic() > deadline:
+                raise NotReady(
+                    f"cluster {self._wanted.cluster}: not ready within {READY_S:g} s",
+                    facts={"status": status, "log": f"docker exec {nodes[0].name} journalctl --unit kubelet"},
+                    hint=_ANEW,
+                )
+            if status != said:
+                say(status)
+                said = status
+            time.sleep(_POLL_S)
+
+    def _status(self, nodes: list[Node]) -> list[Registered] | str:
+        """Return the nodes when all are ready, otherwise what is being waited for."""
+        try:
+            registered = self._nodes.registered(nodes[0].name)
+        except CommandFailed as error:
+            return f"the API server does not answer: {_last(error.output)}"
+        self._require_fit(nodes, registered)
+        waiting = [node for node in registered if not node.ready]
+        if waiting or len(registered) < len(nodes):
+            ready = len(registered) - len(waiting)
+            return f"nodes: {ready} of {len(nodes)} ready" + (f" ({waiting[0].reason})" if waiting else "")
+        return registered
+
+    def _require_fit(self, nodes: list[Node], registered: list[Registered]) -> None:
+        """Raise BadInput or ClusterGone when this cluster can never become what is wanted."""
+        name, wanted = self._wanted.cluster, self._wanted
+        if lost := {node.name for node in registered} - set(_names(nodes)):
+            raise ClusterGone(f"{', '.join(sorted(lost))}: its container is gone, and kind cannot add one", hint=_ANEW)
+        for node in registered:
+            if triple(node.version) != triple(wanted.version):
+                what = f"cluster {name} runs Kubernetes {node.version}; {wanted.version} is wanted"
+                raise BadInput(what, facts={"node": node.name}, hint=f"{_ANEW}   (or another name with --cluster)")
+        workers = sum(node.role == WORKER for node in nodes)
+        if workers < wanted.workers:
+            what = f"cluster {name} has {workers} workers; {wanted.workers} are wanted, and kind cannot add any"
+            raise BadInput(what, hint=f"--workers {workers}   or   {_ANEW}")
+        published = self._nodes.ports(nodes[0].name)
+        ports = {inside: published[inside] for inside in wanted.ports if inside in published}
+        if ports != wanted.ports:
+            what = f"cluster {name} publishes its gateway on {_ports(ports)}; {_ports(wanted.ports)} is wanted"
+            raise BadInput(what, hint=f"leave the ports as they are   or   {_ANEW}")
+
+    def _write_hosts(self) -> list[str]:
+        """Make all nodes' registry settings those of the source; return which changed."""
+        wanted, nodes = self._source.containerd_hosts(), self.nodes()
+        with ThreadPoolExecutor() as pool:
+            changed = list(pool.map(lambda name: self._nodes.write_hosts(name, wanted), nodes))
+        return [f"registries of {name}" for name, new in zip(nodes, changed, strict=True) if new]
+
+    def _holder(self, port: int) -> str:
+        """Return which container publishes a port."""
+        found = self._engine.docker("ps", "--filter", f"publish={port}", "--format", "{{.Names}}")
+        return f"taken by container {', '.join(found.stdout.split())}" if found.stdout.strip() else ""
+
+
+def _names(nodes: Iterable[Node]) -> list[str]:
+    return [node.name for node in nodes]
+
+
+def _ports(ports: Mapping[int, int]) -> str:
+    return " and ".join(str(outside) for outside in ports.values()) or "no port"
+
+
+def _last(output: str) -> str:
+    return (output.strip().splitlines() or ["no output"])[-1]

@@ -25,6 +25,7 @@ _GONE = ("no such container", "is not running", "no such exec")
 # crictl is in kind's own images; ctr is in every node.
 _PULL = f"""if command -v crictl >/dev/null; then exec crictl pull "$0"; fi
 exec ctr --namespace k8s.io images pull --hosts-dir {_CERTS} "$0" """
+_WRITE = 'mkdir -p "$0" && cat >"$0/.new" && mv "$0/.new" "$0/hosts.toml"'
 
 
 class Engine(Protocol):
@@ -38,7 +39,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One node's container. `state` is the engine's word: running, exited, created, …"""
+    """One node's container. `state` is the engine's word (running, exited, created)."""
 
     name: str
     role: str
@@ -57,6 +58,7 @@ class Registered:
     name: str
     ready: bool
     version: str
+    reason: str = ""
 
 
 class Nodes:
@@ -106,13 +108,12 @@ class Nodes:
         return {line.split(maxsplit=1)[1].split("/")[1]: line.split()[0] for line in lines}
 
     def write_hosts(self, node: str, wanted: Mapping[str, str]) -> bool:
-        """Make a node's registry settings what is wanted. Return whether anything changed; containerd reads them anew."""
+        """Make a node's registry settings what is wanted; containerd reads them anew. Return whether anything changed."""
         present = self.hosts(node)
         if present == digests(wanted):
             return False
         for host, text in wanted.items():
-            script = f'mkdir -p "{_CERTS}/$0" && cat >"{_CERTS}/$0/.new" && mv "{_CERTS}/$0/.new" "{_CERTS}/$0/hosts.toml"'
-            self.run(node, "sh", "-c", script, host, stdin=text, timeout_s=_ANSWER_S)
+            self.run(node, "sh", "-c", _WRITE, f"{_CERTS}/{host}", stdin=text, timeout_s=_ANSWER_S)
         for host in present.keys() - wanted.keys():
             self.run(node, "rm", "-r", f"{_CERTS}/{host}", timeout_s=_ANSWER_S)
         return True
@@ -128,7 +129,8 @@ class Nodes:
         Raises FetchFailed naming every image that could not be had and why, after all were tried.
         """
         wanted = list(dict.fromkeys(refs))
-        missing = [(node, ref) for node in nodes for present in [self.images(node)] for ref in wanted if ref not in present]
+        present = {node: self.images(node) for node in nodes}
+        missing = [(node, ref) for node in present for ref in wanted if ref not in present[node]]
         with ThreadPoolExecutor(_PULLS) as pool:
             failed = [text for text in pool.map(lambda pair: self._pull(*pair), missing) if text]
         if failed:
@@ -170,7 +172,10 @@ def digests(hosts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _registered(node: Mapping[str, Any]) -> Registered:
-    status = node["status"]
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", []))
+    status, name = node["status"], node["metadata"]["name"]
+    condition: Mapping[str, str] = next((each for each in status.get("conditions", []) if each["type"] == "Ready"), {})
+    ready = condition.get("status") == "True"
+    message = condition.get("message", "").removeprefix("[").partition(": ")[0]  # what follows repeats it
+    reason = "" if ready else f"{name}: {message or 'has not reported yet'}"
     version = str(status.get("nodeInfo", {}).get("kubeletVersion", ""))
-    return Registered(name=node["metadata"]["name"], ready=ready, version=version)
+    return Registered(name=name, ready=ready, version=version, reason=reason)

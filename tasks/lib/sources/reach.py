@@ -1,6 +1,7 @@
 """Can these addresses be reached? Asked of all of them at once, answered within seconds."""
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -57,6 +58,7 @@ def _ask(url: str) -> str:
 
 
 def _innermost(error: BaseException) -> str:
-    """Return the last line of the cause: the library's own wrapping says little."""
-    cause = getattr(error.args[0], "reason", error.args[0]) if error.args else error
-    return str(cause).rpartition(": ")[2].strip("'\")( ")[:120]
+    """Return the system's own words: the library's wrapping says little."""
+    text = str(error)
+    found = re.findall(r"\[Errno -?\d+\] ([^()'\"]+)", text)
+    return found[-1].strip() if found else text.rpartition(": ")[2].strip("'\") ")[:120]

@@ -1,0 +1,163 @@
+"""A whole run: the lock, the board, the engine, the pruning of what nobody wants any more, the summary."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tasks.lib import board, engine, lease, names, report, runlock, runs
+from tasks.lib.component import Changes, Component, Look, Outcome, Say, Status
+from tasks.lib.errors import BoxError
+from tasks.lib.events import Emitter
+from tasks.lib.kube import inventory
+from tasks.lib.prefetch import Prefetch
+from tasks.lib.session import Session
+
+CLUSTER = "cluster"
+
+T = TypeVar("T", Look, Changes)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What a run left: an outcome for each component, and how long it took."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    wall_s: float = 0.0
+    error: BoxError | None = None
+    critical: tuple[float, tuple[str, ...]] = (0.0, ())
+
+    @property
+    def changes(self) -> int:
+        """How many objects are not as they were before."""
+        return sum(each.changes.count for each in self.outcomes.values())
+
+
+def up(
+    session: Session,
+    wanted: Iterable[str] = (),
+    *,
+    force: bool = False,
+    fail_fast: bool = False,
+    wait: bool = True,
+    command: str = "invoke up",
+    next_command: str = "",
+) -> Run:
+    """Bring up components or stages (all of them when none is named) and what they need.
+
+    Returns also when something failed: `error` then stands for the run. Raises what stops a run before it starts, and
+    Interrupted.
+    """
+    graph = session.graph
+    everything = not (names_ := tuple(wanted))
+    targets = graph.resolve(names_)
+    box, begun = session.box, time.monotonic()
+    folder = runs.RunFolder.create(box.root)
+    emitter = Emitter(board.choose(expected=runs.history(box.root)), folder)
+    run = Run()
+    with turn(session, command, wait=wait) as at_work, emitter:
+        for note in box.notes:
+            emitter.note(note)
+        with Prefetch(box, (graph[name] for name in graph.closure(targets)), emitter) as prefetch:
+            run.outcomes = engine.run(
+                graph,
+                targets,
+                look=lambda node: _after_cluster(node, node.look(box), prefetch, at_work),
+                act=lambda node, say: _after_cluster(node, node.act(box, say), prefetch, at_work),
+                jobs=box.settings.jobs,
+                emit=emitter,
+                force=force,
+                fail_fast=fail_fast,
+                cancel=box.cancel,
+            )
+        run.error = engine.failure(run.outcomes)
+        if everything and run.error is None:
+            run.outcomes |= prune(session)
+    run.wall_s = time.monotonic() - begun
+    run.critical = engine.critical_path(graph, {name: each for name, each in run.outcomes.items() if name in graph})
+    folder.write_outcomes(run.outcomes, command=command, wall_s=round(run.wall_s, 3))
+    sys.stderr.write(
+        "\n" + report.summary(
+            run.outcomes, wall_s=run.wall_s, marks=report.marks_for(sys.stderr), critical=run.critical,
+            log=folder.log, tail=folder.tail, next_command="" if run.error else next_command,
+        )
+    )  # fmt: skip
+    return run
+
+
+class _AtWork:
+    """The lease in the cluster, taken when there is one."""
+
+    def __init__(self, session: Session, command: str, *, wait: bool, stack: contextlib.ExitStack) -> None:
+        self._session, self._command, self._wait, self._stack = session, command, wait, stack
+        self._lease: lease.Lease | None = None
+
+    def acquire(self) -> None:
+        """Take the lease; again is fine. Raises Busy when another machine's run has it and we may not wait."""
+        if self._lease is None:
+            box = self._session.box
+            made = lease.Lease(box.kube, command=self._command, cancel=box.cancel)
+            made.acquire(say=tell, wait=self._wait)
+            self._lease = self._stack.enter_context(made)
+
+
+@contextlib.contextmanager
+def turn(session: Session, command: str, *, wait: bool = True) -> Iterator[_AtWork]:
+    """Hold the lock of the cluster on this machine; what is yielded takes the cluster's own lease."""
+    box = session.box
+    key = box.settings.cluster if box.provider.owned else box.kube.server
+    with (
+        runlock.hold(box.settings.cache_dir() / "locks", key, command=command, say=tell, wait=wait),
+        contextlib.ExitStack() as stack,
+    ):
+        yield _AtWork(session, command, wait=wait, stack=stack)
+
+
+def tell(text: str) -> None:
+    """Print a line about the run itself."""
+    sys.stderr.write(f"{text}\n")
+
+
+def _after_cluster(node: Component, result: T, prefetch: Prefetch, at_work: _AtWork) -> T:
+    ready = isinstance(result, Changes) or result.state.value == "ready"
+    if node.name == CLUSTER and ready:
+        at_work.acquire()
+        prefetch.cluster_ready.set()
+    return result
+
+
+def prune(session: Session) -> dict[str, Outcome]:
+    """Remove components that are in the cluster and no longer wanted: a tenant or a model taken out of its file.
+
+    A tenant that still has models of its own stays, and is reported with what to type.
+    """
+    box, graph, found = session.box, session.graph, dict[str, Outcome]()
+    for name in orphans(session):
+        tenant = name.removeprefix("tenant-") if name.startswith("tenant-") else ""
+        if tenant and (models := running_models(session, f"tenant-{tenant}")):
+            reason = f"no longer wanted, but has models: {', '.join(models)}. invoke tenant.remove --name {tenant} --force"
+            found[name] = Outcome(status=Status.SKIPPED, reason=reason)
+            continue
+        changes = inventory.remove(box.kube, name, say=lambda _: None, cancel=box.cancel)
+        found[name] = Outcome(status=Status.CHANGED, changes=changes)
+    assert not set(found) & set(graph.names)  # noqa: S101 (orphans are what the graph does not have)
+    return found
+
+
+def orphans(session: Session) -> list[str]:
+    """Return the components that have an inventory in the cluster and no place in the graph, dependents first."""
+    maps = session.box.kube.list("v1", "ConfigMap", names.PLATFORM_NAMESPACE, names.COMPONENT_LABEL, heads=True)
+    known = [each["metadata"]["name"] for each in maps if each["metadata"]["name"].startswith(inventory.name(""))]
+    gone = [name for each in known if (name := each.removeprefix(inventory.name(""))) not in session.graph]
+    return sorted(gone, key=lambda name: (not name.startswith("model-"), name.endswith("-artefact"), name))
+
+
+def running_models(session: Session, namespace: str) -> list[str]:
+    """Return the names of the InferenceServices in a namespace."""
+    found = session.box.kube.list("serving.kserve.io/v1beta1", "InferenceService", namespace)
+    return sorted(each["metadata"]["name"] for each in found)
+
+
+__all__ = ["Run", "Say", "orphans", "prune", "running_models", "tell", "turn", "up"]
