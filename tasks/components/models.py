@@ -29,7 +29,7 @@ def components(model: Model) -> tuple[ObjectsComponent, ObjectsComponent]:
         summary=f"{model.name} of tenant {model.tenant}, answering",
         needs=(artefact.name, "net-istio", "ingress-gateway", "knative", "kserve-runtimes"),
         build=lambda _: [modelling.inference_service(model)],
-        probes=(Probe(claim="it answers with the right classes", check=partial(_answers, model), costly=True),),
+        probes=(Probe("it answers with the right classes", partial(_answers, model), costly=True),),
         images=("kserve-storage-initializer", "kserve-sklearnserver", "knative-queue"),
         timeout_s=300,
     )

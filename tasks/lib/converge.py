@@ -87,6 +87,11 @@ def up(
     return run
 
 
+def preflight(session: Session) -> None:
+    """See that there is an engine to work with, and install one where that is allowed, before anything else is touched."""
+    session.box.provider.ensure_engine(tell)
+
+
 class _AtWork:
     """The lease in the cluster, taken when there is one."""
 

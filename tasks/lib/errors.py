@@ -9,6 +9,7 @@ BoxError
 ├── Refused           the API server or a webhook said no to an object
 ├── NotReady          something applied did not become ready in time
 ├── Busy              another run holds the lock
+├── Interrupted       a signal ended the run (in schedule.py: it carries the outcomes)
 └── NotInThisVersion  a stage that has its place in the graph but is not built yet
 
 Raise near the cause, with facts; only the task edge (`tasks.edge`) catches and prints.

@@ -14,7 +14,7 @@ from tasks.lib.kube.api import Ref
 from tasks.lib.render import Obj
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Probe:
     """A behaviour that must be observed before a component counts as ready.
 

@@ -98,7 +98,10 @@ def open_box(chosen: Settings) -> Box:
                 wanted, engine=engine, source=source.source, kind=lambda: tools.path("kind"), store=store,
                 kubeconfig=ROOT / ".box" / f"kubeconfig-{chosen.cluster}",
             ),
-            "existing": lambda: ExistingProvider(kubeconfig=chosen.kubeconfig, context=chosen.context),
+            "existing": lambda: ExistingProvider(
+                kubeconfig=chosen.kubeconfig, context=chosen.context,
+                unsupported=source.versions.unsupported_kubernetes,
+            ),
         },
     )  # fmt: skip
     return Box(

@@ -201,8 +201,12 @@ def test_volumes_stay_and_hold_their_namespace_unless_asked_for() -> None:
     ]
     assert CLAIM.key in kube.store
 
-    assert sorted(inventory.remove(kube, "demo", timeout_s=2, volumes=True).deleted) == sorted(map(str, (CLAIM, NAMESPACE)))
-    assert {"run"} == {each["metadata"]["labels"][names.COMPONENT_LABEL] for each in kube.store.values() if _labels(each)}
+    assert sorted(inventory.remove(kube, "demo", timeout_s=2, volumes=True).deleted) == sorted(
+        map(str, (CLAIM, NAMESPACE))
+    )
+    assert {"run"} == {
+        each["metadata"]["labels"][names.COMPONENT_LABEL] for each in kube.store.values() if _labels(each)
+    }
 
 
 def test_one_made_anew_meanwhile_is_not_deleted() -> None:
@@ -217,6 +221,16 @@ def test_one_made_anew_meanwhile_is_not_deleted() -> None:
     assert f"{CONFIG}: was made anew by someone meanwhile" in kept
 
 
+def test_the_platforms_namespace_goes_when_nothing_of_any_component_is_left() -> None:
+    kube = installed()
+    home = Ref("v1", "Namespace", None, names.PLATFORM_NAMESPACE)
+    assert inventory.remove_namespace(kube, timeout_s=2).kept == [f"{home}: has what is left of demo"]
+    inventory.remove(kube, "demo", timeout_s=2)
+    assert inventory.remove_namespace(kube, timeout_s=2).deleted == [str(home)]
+    assert kube.store == {}
+    assert inventory.remove_namespace(kube, timeout_s=2).count == 0
+
+
 def test_everything_of_a_namespace_by_selector_and_without_events() -> None:
     kube = installed(obj(WIDGET, spec={}), obj(DEPLOYMENT, spec={}))
     kube.create(obj(Ref("v1", "Event", "app", "event")))
@@ -227,7 +241,9 @@ def test_everything_of_a_namespace_by_selector_and_without_events() -> None:
         ref.key for ref in (CONFIG, DEPLOYMENT, WIDGET, Ref("v1", "ConfigMap", "app", "theirs"))
     }
     labelled = inventory.everything(kube, selector=f"{names.COMPONENT_LABEL}=demo")
-    assert {ref.key for ref in labelled} == {ref.key for ref in (CONFIG, DEPLOYMENT, WIDGET, NAMESPACE, WIDGETS, RECORD)}
+    assert {ref.key for ref in labelled} == {
+        ref.key for ref in (CONFIG, DEPLOYMENT, WIDGET, NAMESPACE, WIDGETS, RECORD)
+    }
 
 
 def test_a_group_that_cannot_be_asked_is_an_error_unless_it_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:

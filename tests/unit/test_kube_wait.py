@@ -108,7 +108,12 @@ def test_the_pods_trouble_joins_a_lasting_obstacle(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(wait, "_TROUBLE_S", 0.0)
     kube = cluster()
     kube.report(DEPLOYMENT, observedGeneration=1)
-    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes: memory"}
+    unschedulable = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/2 nodes: memory",
+    }
     pod(kube, phase="Pending", conditions=[unschedulable])
     said: list[str] = []
     with pytest.raises(NotReady):
@@ -148,6 +153,17 @@ def test_a_wait_is_cancelled_within_a_moment() -> None:
         wait.until_gone(kube, {CONFIG: kube.store[CONFIG.key]["metadata"]["uid"]}, 60, cancel=cancel)
     timer.join()
     assert time.monotonic() - begun < 5
+
+
+def test_a_kind_that_is_not_there_yet_and_one_that_belongs_to_no_namespace() -> None:
+    kube = cluster()
+    widget = Ref("example.com/v1", "Widget", "app", "one")
+    roles = [Ref("rbac.authorization.k8s.io/v1", "ClusterRole", "app", name) for name in ("one", "two")]
+    for role in roles:
+        kube.create(obj(Ref(role.api_version, role.kind, None, role.name)))
+    found = wait.states(kube, [widget, *roles])
+    assert found[widget].message == "not there, and the cluster does not know its kind"
+    assert {found[role].state for role in roles} == {State.CURRENT}
 
 
 def test_gone_means_that_very_object() -> None:

@@ -174,6 +174,26 @@ def remove(
     return Changes(deleted=[str(ref) for ref in swept.deleted], kept=swept.reasons)
 
 
+def remove_namespace(
+    kube: Cluster,
+    *,
+    timeout_s: float = REMOVE_S,
+    say: Callable[[str], None] = lambda _: None,
+    cancel: threading.Event | None = None,
+) -> Changes:
+    """Delete the platform's namespace, once no component has an inventory there and nobody else works in it.
+
+    The lease of the run lies in it: release that first, or its renewal makes the namespace anew.
+    """
+    ref = Ref("v1", "Namespace", None, names.PLATFORM_NAMESPACE)
+    maps = kube.list("v1", "ConfigMap", names.PLATFORM_NAMESPACE, names.COMPONENT_LABEL, heads=True)
+    if maps:
+        held = ", ".join(sorted(each["metadata"]["labels"][names.COMPONENT_LABEL] for each in maps))
+        return Changes(kept=[f"{ref}: has what is left of {held}"])
+    swept = prune.sweep(kube, _PLATFORM, [ref], timeout_s=timeout_s, say=say, cancel=cancel or threading.Event())
+    return Changes(deleted=[str(each) for each in swept.deleted], kept=swept.reasons)
+
+
 def leftovers(kube: Cluster) -> list[Ref]:
     """Return everything, of all API groups, that still carries our label."""
     return everything(kube, selector=names.COMPONENT_LABEL)

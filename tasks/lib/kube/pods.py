@@ -35,7 +35,7 @@ def _containers(status: Obj, key: str) -> Iterator[tuple[bool, str]]:
             yield why not in _NORMAL, f"{each['name']}: {_join(why, waiting.get('message'))}{ended}"
         elif state.get("terminated") and state["terminated"].get("exitCode"):
             yield True, f"{each['name']}: {_exit(state['terminated'])}"
-        elif state.get("running") and not each.get("ready", True) and key == "containerStatuses":
+        elif "running" in state and not each.get("ready", True) and key == "containerStatuses":
             ended = f", restarted {each['restartCount']} times, last {_exit(last)}" if last else ""
             yield bool(last), f"{each['name']}: not ready{ended}"
 

@@ -36,6 +36,7 @@ class Status:
 
 
 MISSING = Status(state=State.IN_PROGRESS, message="not there")
+UNKNOWN = Status(state=State.IN_PROGRESS, message="not there, and the cluster does not know its kind")
 
 
 def compute(obj: Obj) -> Status:

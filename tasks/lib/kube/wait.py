@@ -13,6 +13,8 @@ from tasks.lib.kube import explain, kinds, parallel, status
 from tasks.lib.kube.api import Cluster, Key, Ref
 from tasks.lib.kube.status import State, Status
 
+__all__ = ["State", "Status", "states", "until", "until_current", "until_gone"]
+
 POLL_S = 0.5
 """Seconds between two looks; more when a look takes long."""
 
@@ -20,6 +22,7 @@ _SLOWEST_S = 5.0
 _TROUBLE_S = 4.0
 """Seconds between two looks at the pods behind an obstacle."""
 
+_LONG_S = 10.0
 _MOST_NAMED = 10
 
 
@@ -40,6 +43,9 @@ def states(kube: Cluster, refs: Iterable[Ref], jobs: int = parallel.JOBS) -> dic
 
 def _group_states(kube: Cluster, refs: list[Ref]) -> dict[Ref, Status]:
     first = refs[0]
+    resource = kube.resource(first.api_version, first.kind)
+    if resource is None:
+        return dict.fromkeys(refs, status.UNKNOWN)
     heads = (first.group, first.kind) in kinds.EXISTENCE
     if len(refs) == 1:
         one = kube.get(first, heads=heads)
@@ -47,7 +53,8 @@ def _group_states(kube: Cluster, refs: list[Ref]) -> dict[Ref, Status]:
     else:
         objects = kube.list(first.api_version, first.kind, first.namespace, heads=heads)
     there: Mapping[Key, Status] = {Ref.of(each).key: status.compute(each) for each in objects}
-    return {ref: there.get(ref.key, status.MISSING) for ref in refs}
+    keys = {ref: ref.key if resource.namespaced else ref.key._replace(namespace="") for ref in refs}
+    return {ref: there.get(key, status.MISSING) for ref, key in keys.items()}
 
 
 def until_current(
@@ -95,7 +102,7 @@ def _check(
     if failed:
         raise _not_ready(kube, failed, f"{what or _count(failed)} failed")
     if time.monotonic() >= deadline:
-        raise _not_ready(kube, lacking, f"{what or _count(lacking)} did not become ready in {timeout_s:g} s")
+        raise _not_ready(kube, lacking, f"{what or _count(lacking)} did not become ready in {_seconds(timeout_s)}")
 
 
 def _not_ready(kube: Cluster, lacking: Mapping[Ref, Status], headline: str) -> NotReady:
@@ -107,6 +114,10 @@ def _not_ready(kube: Cluster, lacking: Mapping[Ref, Status], headline: str) -> N
     first = next(iter(lacking))
     place = f"-n {first.namespace} " if first.namespace else ""
     return NotReady(headline, facts=facts, hint=f"kubectl {place}describe {first.kind.lower()} {first.name}")
+
+
+def _seconds(given: float) -> str:
+    return f"{round(max(0.0, given), 0 if given >= _LONG_S else 2):g} s"
 
 
 def _count(lacking: Mapping[Ref, Status]) -> str:
@@ -164,7 +175,7 @@ def until_gone(
         if not waiting:
             return
         if cancel.is_set() or time.monotonic() >= deadline:
-            raise _not_gone(kube, list(waiting), "stopped" if cancel.is_set() else f"not gone after {timeout_s:g} s")
+            raise _not_gone(kube, list(waiting), "stopped" if cancel.is_set() else f"not gone after {_seconds(timeout_s)}")
         first = next(iter(waiting))
         more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
         on_obstacle(f"{first}: is being deleted{more}")
@@ -211,7 +222,7 @@ def until(
         if cancel.is_set():
             raise NotReady(f"{what or obstacle}: stopped", facts={"waited for": obstacle})
         if time.monotonic() >= deadline:
-            headline = f"not so after {timeout_s:g} s: {what}" if what else f"{obstacle}, for {timeout_s:g} s"
+            headline = f"not so after {_seconds(timeout_s)}: {what}" if what else f"{obstacle}, for {_seconds(timeout_s)}"
             raise NotReady(headline, facts={"obstacle": obstacle})
         on_obstacle(obstacle)
         cancel.wait(max(0.0, min(POLL_S, deadline - time.monotonic())))

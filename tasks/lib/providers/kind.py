@@ -105,7 +105,7 @@ class KindProvider:
         """Make the cluster, or repair it: start what is stopped, delete and make anew what was cut off.
 
         Raises BadInput when a cluster of this name is there and can never become what is wanted, NotAvailable for what
-        the machine lacks, NotReady naming the nodes that did not become ready, ClusterGone when it is deleted meanwhile.
+        the machine lacks, NotReady naming the nodes that are not ready in time, ClusterGone when it is deleted meanwhile.
         """
         self.ensure_engine(say)
         nodes = self._sound(say)

@@ -96,10 +96,7 @@ class KindCommand:
         self._marker.touch()
         self._kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         words = ["create", "cluster", "--image", image, "--config", "-", "--kubeconfig", str(self._kubeconfig)]
-        try:
-            self._run(words, stdin=wanted.config(), timeout_s=CREATE_S, on_line=lambda line: _tell(line, say))
-        except CommandFailed as error:
-            raise explain(error) from error
+        self._run(words, stdin=wanted.config(), timeout_s=CREATE_S, on_line=lambda line: _tell(line, say))
 
     def delete(self) -> None:
         """Delete the cluster's containers and their volumes."""
@@ -135,7 +132,22 @@ class KindCommand:
     ) -> shell.Result:
         lock = self._store.path("locks", f"{self._lock}.lock")
         argv: list[str | Path] = [sys.executable, "-c", _LOCKED, lock, self._path(), *words, "--name", self._cluster]
-        return shell.run(argv, env=_environment(), stdin=stdin, timeout_s=timeout_s, on_line=on_line)
+        try:
+            return shell.run(argv, env=_environment(), stdin=stdin, timeout_s=timeout_s, on_line=on_line)
+        except CommandFailed as error:
+            raise explain(_without_lock(error, words)) from error
+
+
+def _without_lock(error: CommandFailed, words: list[str]) -> CommandFailed:
+    """Return the failure as one of `kind`, without what it was wrapped in."""
+    why = error.what.partition(": ")[2]
+    return CommandFailed(
+        f"kind {' '.join(words[:2])}: {why}",
+        returncode=error.returncode,
+        output=error.output,
+        facts={"command": f"kind {' '.join(words)}", "output": error.output},
+        hint="run again: what was begun is finished or made anew",
+    )
 
 
 def _environment() -> Mapping[str, str]:

@@ -55,6 +55,9 @@ class Source(Protocol):
     def registries_without_tag_resolving(self) -> list[str]:
         """Return the registries whose tags Knative's controller must not resolve itself."""
 
+    def begin(self, stages: Sequence[str], cancel: threading.Event | None = None) -> None:
+        """Start in the background on what these stages will need. Returns at once; what fails, fails in `prepare`."""
+
     def prepare(self, stages: Sequence[str], say: "Say", cancel: threading.Event | None = None) -> None:
         """Get ready what these stages pull. Safe to call for several stages at once; returns when they are ready."""
 

@@ -85,6 +85,9 @@ class MirrorSource:
         """Return every registry: the controller in the cluster would ask the real ones."""
         return unresolved(self._versions)
 
+    def begin(self, stages: Sequence[str], cancel: threading.Event | None = None) -> None:
+        """Nothing takes long enough to begin early."""
+
     def prepare(self, stages: Sequence[str], say: "Say", cancel: threading.Event | None = None) -> None:
         """Nothing: the mirror has what it has."""
 

@@ -4,6 +4,7 @@ Pieces are built, pushed to a registry beside the cluster, and pulled from there
 """
 
 import atexit
+import contextlib
 import os
 import platform
 import queue
@@ -46,7 +47,7 @@ class PackagesSource:
     """Everything built from published packages.
 
     `local` says whether the nodes are containers of ours, which reach the registry beside them by its name. `install`
-    allows a missing build tool (debootstrap) to be installed.
+    allows what is missing (a container engine, debootstrap) to be installed.
     """
 
     name = "packages"
@@ -66,12 +67,14 @@ class PackagesSource:
         self._recipes = recipes
         self._engine = engine
         self._local = local
+        self._install = install
         self._modules = GoModules(store)
         self._workshop = Workshop(self._modules, recipes)
         self._base = Base(store, recipes.debian, engine, install=install)
         self._images = Images(store, recipes, self._modules, self._base.userland(), self._workshop.build_now)
         self._charts = Charts(store, recipes, self._modules)
         self._registry_lock = threading.Lock()
+        atexit.register(shell.end_all)  # a build that nobody waits for any more must not outlive us
         self._registry: Registry | None = None
 
     def available(self) -> str | None:
@@ -140,13 +143,23 @@ class PackagesSource:
         own = self._recipes.images[name].ref if name in self._recipes.images else ""
         return own or self._versions.images[name].ref
 
+    def begin(self, stages: Sequence[str], cancel: threading.Event | None = None) -> None:
+        """Build the modules of these stages and the Debian base in the background, in the order of the stages.
+
+        Needs no container engine, so that nothing is idle while one is installed and the cluster comes up.
+        """
+        stop = cancel or threading.Event()
+        work: list[Piece] = [partial(self._workshop.build, name) for name in self._wanted_modules(stages)]
+        work.append(lambda _: self._base.tar())
+        for piece in work:
+            threading.Thread(target=_quietly, args=(piece, stop), daemon=True).start()
+
     def prepare(self, stages: Sequence[str], say: "Say", cancel: threading.Event | None = None) -> None:
         """Build what these stages need and put it into the registry. Nothing that is there is made again.
 
         Raises the first failure; what was built until then is kept.
         """
         stop = _Either(cancel)
-        atexit.register(shell.end_all)
         pieces = self._pieces(stages)
         modules = self._wanted_modules(stages)
         done: queue.Queue[tuple[str, BaseException | None]] = queue.Queue()
@@ -200,6 +213,7 @@ class PackagesSource:
         """Return the registry beside the cluster, started from an image of our own if it is not running."""
         with self._registry_lock:
             if self._registry is None or not self._registry.answers():
+                self._engine.ensure(install=self._install, say=_silent)
                 ref = self.ref(_REGISTRY)
                 self._images.load(_REGISTRY, ref, self._engine)
                 self._registry = Mirror(engine=self._engine, store=self._store, image=ref).ensure()
@@ -233,6 +247,7 @@ class PackagesSource:
         for module in self._wanted_modules([FIRST_STAGE]):
             self._workshop.build(module, stop)
         if not stop.is_set():
+            self._engine.ensure(install=self._install, say=_silent)
             self._node.build(_silent)
 
     def _wanted_images(self, stages: Sequence[str]) -> list[str]:
@@ -267,6 +282,11 @@ def _attempt(
         done.put((name, error))
     else:
         done.put((name, None))
+
+
+def _quietly(piece: Piece, stop: threading.Event) -> None:
+    with contextlib.suppress(BoxError):  # raised again, and shown, where it is needed
+        piece(stop)
 
 
 def _silent(text: str) -> None:

@@ -145,6 +145,9 @@ class Upstream:
         """Tags are resolved where they are published."""
         return list(NO_TAG_RESOLVING)
 
+    def begin(self, stages: Sequence[str], cancel: threading.Event | None = None) -> None:
+        """Nothing takes long enough to begin early."""
+
     def prepare(self, stages: Sequence[str], say: "Say", cancel: threading.Event | None = None) -> None:
         """Start the caches that these stages pull through."""
         if self._engine is None:

@@ -1,0 +1,100 @@
+"""Looking without touching: `plan`, `status` and `render`."""
+
+import json
+import sys
+from pathlib import Path
+
+from tasks.lib import engine, report, runs, yamlfile
+from tasks.lib.component import Look
+from tasks.lib.engine import Planned
+from tasks.lib.errors import ClusterGone
+from tasks.lib.events import Emitter
+from tasks.lib.objects import ObjectsComponent
+from tasks.lib.session import Session
+
+FOLDER = Path(".box/rendered")
+_MOST_LINES = 12
+
+
+def _look(session: Session) -> list[Planned]:
+    graph = session.graph
+    return engine.plan(
+        graph, graph.names, look=lambda node: _without_cluster(session, node), jobs=session.box.settings.jobs,
+        emit=Emitter(), cancel=session.box.cancel,
+    )  # fmt: skip
+
+
+def _without_cluster(session: Session, node: "ObjectsComponent") -> Look:
+    if node.name != "cluster" and not session.box.provider.exists():
+        raise ClusterGone("there is no cluster yet")
+    return node.look(session.box)
+
+
+def show(session: Session, *, as_json: bool) -> None:
+    """Print what a run would do: per component, then what would be fetched."""
+    planned, fetch = _look(session), session.box.source.estimate()
+    if as_json:
+        sys.stdout.write(json.dumps({"components": [vars(each) for each in planned], "fetch": fetch}, indent=2) + "\n")
+        return
+    usual = runs.history(session.box.root)
+    width = max(len(each.name) for each in planned)
+    for each in planned:
+        took = f"~{report.duration(usual[each.name])}" if each.action in {"apply", "repair"} and each.name in usual else ""
+        sys.stdout.write(f"  {each.action:<9} {each.name:<{width}}  {took:>6}  {each.reason}".rstrip() + "\n")
+        for line in each.changes[:_MOST_LINES]:
+            sys.stdout.write(f"{'':<14}{line}\n")
+        if len(each.changes) > _MOST_LINES:
+            sys.stdout.write(f"{'':<14}and {len(each.changes) - _MOST_LINES} more\n")
+    sys.stdout.write(_fetching(fetch) + _overlays(session))
+
+
+def status(session: Session, *, as_json: bool) -> bool:
+    """Print each component's state; return whether everything is ready."""
+    planned = _look(session)
+    words = {"skip": "ready", "apply": "to do", "repair": "not ready"}
+    if as_json:
+        rows = [{"name": each.name, "state": words.get(each.action, each.action), "reason": each.reason} for each in planned]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    else:
+        width = max(len(each.name) for each in planned)
+        for each in planned:
+            state = words.get(each.action, each.action)
+            sys.stdout.write(f"  {state:<9} {each.name:<{width}}  {each.reason}".rstrip() + "\n")
+        for key, value in session.box.provider.info().items():
+            sys.stdout.write(f"{key}: {value}\n")
+    return all(each.action in {"skip", "left out"} for each in planned)
+
+
+def render(session: Session) -> None:
+    """Write the objects of every component, one file each."""
+    folder = session.box.root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in session.graph.names:
+        node = session.graph[name]
+        if isinstance(node, ObjectsComponent):
+            path = folder / f"{name}.yaml"
+            path.write_text(yamlfile.dump_all(node.objects(session.box)), encoding="utf-8")
+            sys.stdout.write(f"{path.relative_to(session.box.root)}\n")
+
+
+def _fetching(fetch: dict[str, float | None]) -> str:
+    if not fetch:
+        return "nothing to fetch\n"
+    lines = [f"  {name}" + (f"  ~{report.duration(seconds)}" if seconds else "") for name, seconds in fetch.items()]
+    return f"to fetch or build: {len(fetch)}\n" + "\n".join(lines) + "\n"
+
+
+def _overlays(session: Session) -> str:
+    """The versions that differ from the pins, and what stands in for what: part of every report."""
+    versions, lines = session.box.versions, []
+    lines += [f"  {each.key}: {each.used} instead of {each.pin}: {each.why}" for each in versions.overlaid]
+    standins = session.box.source.standins()
+    text = f"source: {session.box.source.describe()}\n"
+    if lines:
+        text += "versions that differ from the pins:\n" + "\n".join(lines) + "\n"
+    if standins:
+        text += "stand-ins, and what they leave untested:\n"
+        text += "".join(f"  {what}: {untested}\n" for what, untested in standins.items())
+    return text
+
+

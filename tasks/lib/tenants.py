@@ -1,0 +1,169 @@
+"""Tenants by command: add, list, remove."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tasks.components import model_store
+from tasks.components import tenants as components
+from tasks.lib import converge, names, tenancy
+from tasks.lib.component import Status
+from tasks.lib.errors import BadInput, NotReady
+from tasks.lib.kube import apply, inventory, wait as waiting
+from tasks.lib.kube.api import Ref
+from tasks.lib.session import ROOT, Session
+from tasks.lib.tenancy import Tenant
+
+_REMOVE_S = 180.0
+
+
+def add(session: Session, name: str, *, summary: str, quota: str, wait: bool = True) -> None:
+    """Bring up one tenant. Raises BadInput for a name or a quota that cannot be, before anything is touched."""
+    known = {tenant.name: tenant for tenant in session.tenants}
+    tenancy.check_name(name)
+    _, defaults = tenancy.load(ROOT / "config/tenants.yaml")
+    given = _quota(quota)
+    before = known.get(name)
+    base = dict(before.quota) if before else defaults
+    tenant = Tenant(
+        name=name,
+        summary=summary or (before.summary if before else ""),
+        quota=tenancy.check_quota(given, base, "--quota"),
+        configured=before.configured if before else False,
+    )
+    if before and before.configured and tenant != before:
+        raise BadInput(
+            f"tenant {name} is in config/tenants.yaml, and so is its quota",
+            facts={"skipped": "nothing was changed"},
+            hint="change it there, then   invoke tenants",
+        )
+    others = [each for each in session.tenants if each.name != name]
+    opened = replace(session, tenants=[*others, tenant])
+    run = converge.up(
+        opened, [components.component_name(name)], wait=wait, command=f"invoke tenant.add --name {name}",
+        next_command="invoke tenant.list",
+    )  # fmt: skip
+    if run.error:
+        raise run.error
+    outcome = run.outcomes[components.component_name(name)]
+    word = "is as it was" if outcome.status is Status.UNCHANGED else "is there"
+    sys.stdout.write(f"tenant {name} {word}: namespace {tenant.namespace}\n")
+
+
+def remove(session: Session, name: str, *, force: bool, wait: bool = True) -> None:
+    """Remove a tenant, its models and its bucket. Raises BadInput for an unknown one, or one with models."""
+    tenant = session.tenant(name)
+    if models := converge.running_models(session, tenant.namespace):
+        if not force:
+            raise BadInput(
+                f"tenant {name} has models: {', '.join(models)}",
+                facts={"skipped": "nothing was changed"},
+                hint=f"invoke tenant.remove --name {name} --force   removes them too",
+            )
+    with converge.turn(session, f"invoke tenant.remove --name {name}", wait=wait) as at_work:
+        at_work.acquire()
+        _remove_models(session, tenant)
+        _remove_account(session, tenant)
+        inventory.remove(
+            session.box.kube, components.component_name(name), force=True, volumes=True, say=converge.tell,
+            cancel=session.box.cancel,
+        )  # fmt: skip
+        left = _left(session, tenant)
+    if left:
+        raise NotReady(f"tenant {name}: {len(left)} objects are left", facts={"objects": "\n".join(left)})
+    again = "; it is in config/tenants.yaml, and `invoke up` makes it again" if tenant.configured else ""
+    sys.stdout.write(f"tenant {name} is removed, nothing is left{again}\n")
+
+
+def _remove_models(session: Session, tenant: Tenant) -> None:
+    """Remove the components of its models, then models that others made in its namespace."""
+    kube, cancel = session.box.kube, session.box.cancel
+    for model in (each for each in session.models if each.tenant == tenant.name):
+        base = f"model-{model.tenant}-{model.name}"
+        for component in (base, f"{base}-artefact"):
+            inventory.remove(kube, component, force=True, say=converge.tell, cancel=cancel)
+    refs = {}
+    for each in kube.list("serving.kserve.io/v1beta1", "InferenceService", tenant.namespace):
+        ref = Ref.of(each)
+        kube.delete(ref, "Foreground", each["metadata"]["uid"])
+        refs[ref] = each["metadata"]["uid"]
+    if refs:
+        waiting.until_gone(kube, refs, _REMOVE_S, converge.tell, cancel)
+
+
+def _remove_account(session: Session, tenant: Tenant) -> None:
+    """Empty and remove its bucket and its account, by a Job that is itself removed when it is done."""
+    box = session.box
+    if box.kube.get(Ref("v1", "Secret", names.PLATFORM_NAMESPACE, components.account_secret(tenant.name))) is None:
+        return
+    component = f"remove-{tenant.name}"
+    job = model_store.account_job(box, "remove", tenant.name, components.account_secret(tenant.name))
+    apply.apply_all(box.kube, [job], component, say=converge.tell, cancel=box.cancel)
+    waiting.until_current(box.kube, [Ref.of(job)], _REMOVE_S, converge.tell, box.cancel, f"bucket of {tenant.name}")
+    inventory.remove(box.kube, component, say=converge.tell, cancel=box.cancel)
+
+
+def _left(session: Session, tenant: Tenant) -> list[str]:
+    """Everything that still names the tenant: its namespace, its label, its component."""
+    kube = session.box.kube
+    found = [str(ref) for ref in inventory.everything(kube, selector=f"{names.TENANT_LABEL}={tenant.name}")]
+    label = f"{names.COMPONENT_LABEL}={components.component_name(tenant.name)}"
+    return found + [str(ref) for ref in inventory.everything(kube, selector=label)]
+
+
+def show(session: Session, *, as_json: bool) -> None:
+    """Print the tenants: where each comes from, its models, and what it uses of its quota."""
+    rows = [_row(session, tenant) for tenant in sorted(session.tenants, key=lambda each: each.name)]
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        return
+    table = [("NAME", "NAMESPACE", "FROM", "STATE", "MODELS", "CPU", "MEMORY", "PODS", "SUMMARY")]
+    for row in rows:
+        used = row["used"]
+        table.append(
+            (
+                row["name"], row["namespace"], row["from"], row["state"], ", ".join(row["models"]) or "-",
+                used["requests.cpu"], used["requests.memory"], used["pods"], row["summary"],
+            )
+        )  # fmt: skip
+    sys.stdout.write(columns(table))
+
+
+def columns(table: list[tuple[str, ...]]) -> str:
+    """Return rows of text as aligned columns."""
+    widths = [max(len(row[at]) for row in table) for at in range(len(table[0]))]
+    return "".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in table)
+
+
+def _row(session: Session, tenant: Tenant) -> dict[str, Any]:
+    quota = _live_quota(session, tenant)
+    used, hard = quota.get("used", {}), quota.get("hard", {})
+    return {
+        "name": tenant.name,
+        "summary": tenant.summary,
+        "namespace": tenant.namespace,
+        "from": "config" if tenant.configured else "command",
+        "state": "there" if quota else "absent",
+        "models": converge.running_models(session, tenant.namespace) if quota else [],
+        "quota": dict(tenant.quota),
+        "used": {
+            key: f"{used.get(key, '-')}/{hard.get(key, tenant.quota.get(key, '-'))}"
+            for key in ("requests.cpu", "requests.memory", "pods")
+        },
+    }
+
+
+def _live_quota(session: Session, tenant: Tenant) -> Mapping[str, Any]:
+    if not session.box.provider.exists():
+        return {}
+    found = session.box.kube.get(Ref("v1", "ResourceQuota", tenant.namespace, "tenant"))
+    return dict((found or {}).get("status", {}))
+
+
+def _quota(text: str) -> dict[str, str]:
+    pairs = [each.partition("=") for each in text.split(",") if each.strip()]
+    if wrong := [key for key, sign, value in pairs if not (sign and value)]:
+        raise BadInput(f"--quota: {wrong[0]!r} has no value", hint="--quota requests.cpu=4,limits.memory=16Gi")
+    return {key.strip(): value.strip() for key, _, value in pairs}
