@@ -12,24 +12,20 @@ import hashlib
 import http.client
 import json
 import logging
-import ssl
-import threading
-import time
-import urllib.parse
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+import kubeapi
+from kubeapi import Api, Mirror, key
 from objects import IstioNames, virtual_service
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 API = "/apis/networking.internal.knative.dev/v1alpha1"
 ISTIO = "/apis/networking.istio.io/v1beta1"
 CLASS_ANNOTATION = "networking.knative.dev/ingress.class"
 CLASS = "istio.ingress.networking.knative.dev"
 NAMES = IstioNames()
 
-WATCH_S = 240
+INGRESSES = "ingresses"
 RESYNC_S = 30.0
 PROBE_S = 2.0
 AGAIN_S = 0.25
@@ -38,103 +34,37 @@ MANAGER = "net-istio-stand-in"
 log = logging.getLogger("net-istio")
 
 
-class Api:
-    """The API server, with the pod's own token."""
-
-    def __init__(self) -> None:
-        self._context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
-
-    def connect(self, timeout_s: float) -> http.client.HTTPSConnection:
-        """Open a connection."""
-        return http.client.HTTPSConnection("kubernetes.default.svc", 443, timeout=timeout_s, context=self._context)
-
-    def headers(self, content_type: str = "application/json") -> dict[str, str]:
-        """Return the headers of a request; the token is read each time, because it is renewed."""
-        token = (ACCOUNT / "token").read_text().strip()
-        return {"Authorization": f"Bearer {token}", "Accept": "application/json", "Content-Type": content_type}
-
-    def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
-        """Send a request and return the answer. Raises OSError with the status for anything but success."""
-        connection = self.connect(15)
-        try:
-            connection.request(method, path, json.dumps(body) if body is not None else None, self.headers(content_type))
-            reply = connection.getresponse()
-            data = reply.read()
-        finally:
-            connection.close()
-        if reply.status >= 300:
-            raise OSError(f"{method} {path}: HTTP {reply.status} {data[:300]!r}")
-        return json.loads(data)
-
-
 class Controller:
-    """Keeps the newest version of each Ingress, and works off those whose generation has not been dealt with."""
+    """Works off the Ingresses whose generation has not been dealt with."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._lock = threading.Condition()
-        self._seen: dict[str, dict[str, Any]] = {}
+        self._mirror = Mirror(api, {INGRESSES: f"{API}/ingresses"})
         self._done: dict[str, tuple[str, int, str]] = {}
 
-    def watch(self) -> None:
-        """Follow the Ingresses for ever; after each break, list anew."""
-        while True:
-            try:
-                self._follow()
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                log.warning("watch: %s", error)
-                time.sleep(1)  # nothing to wait for: the API server went away
-
-    def _follow(self) -> None:
-        found = self._api.call("GET", f"{API}/ingresses")
-        with self._lock:
-            self._seen = {_key(each): each for each in found["items"]}
-            self._lock.notify()
-        query = urllib.parse.urlencode(
-            {"watch": "1", "resourceVersion": found["metadata"]["resourceVersion"], "timeoutSeconds": WATCH_S}
-        )
-        connection = self._api.connect(WATCH_S + 30)
-        try:
-            connection.request("GET", f"{API}/ingresses?{query}", headers=self._api.headers())
-            for line in connection.getresponse():
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    return
-                self._take(event)
-        finally:
-            connection.close()
-
-    def _take(self, event: dict[str, Any]) -> None:
-        with self._lock:
-            key = _key(event["object"])
-            if event["type"] == "DELETED":
-                self._seen.pop(key, None)
-                self._done.pop(key, None)
-            else:
-                self._seen[key] = event["object"]
-            self._lock.notify()
-
     def work(self) -> None:
-        """Reconcile what is not done; what is not there yet is tried again soon."""
+        """Reconcile what is not done; what is not there yet is tried again soon. Everything, now and then."""
         while True:
-            with self._lock:
-                todo = [each for each in self._seen.values() if self._pending(each)]
-                if not todo:
-                    self._lock.wait(RESYNC_S)
-                    self._done.clear() if not any(map(self._pending, self._seen.values())) else None
-                    continue
+            revision, todo = self._todo()
             for ingress in todo:
                 try:
                     self._reconcile(ingress)
                 except (OSError, http.client.HTTPException, ValueError) as error:
-                    log.warning("%s: %s", _key(ingress), error)
-            with self._lock:
-                self._lock.wait(AGAIN_S)
+                    log.warning("%s: %s", key(ingress), error)
+            news = self._mirror.wait(revision, AGAIN_S if todo else RESYNC_S)
+            if not todo and not news:
+                self._done.clear()
+
+    def _todo(self) -> tuple[int, list[dict[str, Any]]]:
+        revision, found = self._mirror.read()
+        seen = {key(each): each for each in found[INGRESSES]}
+        self._done = {name: mark for name, mark in self._done.items() if name in seen}
+        return revision, [each for each in seen.values() if self._pending(each)]
 
     def _pending(self, ingress: dict[str, Any]) -> bool:
         if ingress["metadata"].get("annotations", {}).get(CLASS_ANNOTATION) != CLASS:
             return False
-        return self._done.get(_key(ingress)) != self._mark(ingress)
+        return self._done.get(key(ingress)) != self._mark(ingress)
 
     def _mark(self, ingress: dict[str, Any]) -> tuple[str, int, str]:
         meta = ingress["metadata"]
@@ -151,17 +81,16 @@ class Controller:
         if ingress["metadata"].get("deletionTimestamp"):
             return
         digest = hashlib.sha256(
-            (json.dumps(ingress["spec"], sort_keys=True) + _key(ingress)).encode()
+            (json.dumps(ingress["spec"], sort_keys=True) + key(ingress)).encode()
         ).hexdigest()
         wanted = virtual_service(ingress, NAMES, digest)
         meta = wanted["metadata"]
         path = f"{ISTIO}/namespaces/{meta['namespace']}/virtualservices/{meta['name']}?fieldManager={MANAGER}&force=true"
-        self._api.call("PATCH", path, wanted, "application/apply-patch+yaml")
+        self._api.call("PATCH", path, wanted, kubeapi.APPLY)
         obstacle = self._unprobed(ingress, digest)
         after = self._report(ingress, obstacle)
         if not obstacle:
-            with self._lock:
-                self._done[_key(after)] = self._mark(after)
+            self._done[key(after)] = self._mark(after)
 
     def _unprobed(self, ingress: dict[str, Any], digest: str) -> str:
         """Return which gateway pod does not answer with the new configuration yet; empty when all do."""
@@ -189,7 +118,7 @@ class Controller:
         meta = ingress["metadata"]
         path = f"{API}/namespaces/{meta['namespace']}/ingresses/{meta['name']}/status"
         body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": status}
-        return dict(self._api.call("PATCH", path, body, "application/merge-patch+json"))
+        return dict(self._api.call("PATCH", path, body, kubeapi.MERGE))
 
 
 def _status(ingress: dict[str, Any], obstacle: str) -> dict[str, Any]:
@@ -235,17 +164,10 @@ def _probe(pod: str, port: int, host: str, digest: str) -> str:
     return "" if reply.getheader("K-Network-Hash") == digest else "an older configuration answers"
 
 
-def _key(ingress: dict[str, Any]) -> str:
-    return f"{ingress['metadata']['namespace']}/{ingress['metadata']['name']}"
-
-
 def main() -> None:
     """Run for ever."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    controller = Controller(Api())
-    threading.Thread(target=controller.watch, daemon=True).start()
-    controller.work()
+    Controller(Api()).work()
 
 
 if __name__ == "__main__":
-    main()
+    kubeapi.run(main)
