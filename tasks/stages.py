@@ -1,5 +1,7 @@
 """One command for each stage: what it needs is looked at, and repaired if it is not ready; itself is applied."""
 
+from typing import Any
+
 from invoke import Context, Task, task
 
 from tasks.edge import about, edge, session
@@ -17,7 +19,7 @@ _SUMMARIES = {
 _HELP = about("source", "provider", "context", "mirror", "jobs", "force", "wait", "install")
 
 
-def stage(name: str) -> Task:
+def stage(name: str) -> Task[Any]:
     """Make the command of a stage."""
 
     def body(
@@ -31,13 +33,12 @@ def stage(name: str) -> Task:
         wait: bool = True,
         install: bool = True,
     ) -> None:
-        from tasks.lib import converge
+        from tasks.lib import converge, preflight
 
         opened = session(
             c, source=source, provider=provider, context=context, mirror=mirror, jobs=jobs, install=install
         )
-        opened.graph.resolve([name])
-        converge.preflight(opened)
+        preflight.require(opened, name)
         run = converge.up(
             opened, [name], force=force, wait=wait, command=f"invoke {name}", next_command="invoke status"
         )
@@ -46,7 +47,7 @@ def stage(name: str) -> Task:
 
     body.__name__ = name
     body.__doc__ = f"{_SUMMARIES[name]}\n\nSafe to repeat: a second run changes nothing."
-    made: Task = task(help=_HELP, auto_shortflags=False)(edge(body))
+    made: Task[Any] = task(help=_HELP, auto_shortflags=False)(edge(body))
     return made
 
 

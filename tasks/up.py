@@ -27,10 +27,10 @@ def up(
     Makes a cluster if there is none, installs what is missing, repairs what was changed by hand, removes what is no
     longer wanted. Safe to repeat: a second run changes nothing and says so. Safe to interrupt: run it again.
     """
-    from tasks.lib import converge, demo
+    from tasks.lib import converge, demo, preflight
 
     opened = session(c, source=source, provider=provider, context=context, mirror=mirror, jobs=jobs, install=install)
-    converge.preflight(opened)
+    preflight.require(opened)
     run = converge.up(opened, force=force, fail_fast=fail_fast, wait=wait, next_command="invoke verify")
     if run.error:
         raise run.error

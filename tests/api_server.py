@@ -1,5 +1,6 @@
 """An API server of a few canned answers, over real HTTP on this machine, and a kubeconfig that points at it."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -21,6 +22,8 @@ CORE = {
     ]
 }
 """What the core group serves here."""
+
+_NOWHERE = (404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "not found", "details": {}})
 
 
 class Server(ThreadingHTTPServer):
@@ -51,8 +54,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else None
         headers = {key.lower(): value for key, value in self.headers.items()}
         self.server.requests.append((self.command, url.path, parse_qs(url.query), headers, body))
-        found = self.server.routes.get(f"{self.command} {url.path}", (404, status(404, "NotFound", "not found")))
-        code, content, *more = found() if callable(found) else found
+        found: Answer | Callable[[], Answer] = self.server.routes.get(f"{self.command} {url.path}", _NOWHERE)
+        code, content, *more = found if isinstance(found, tuple) else found()
         if code == 0:  # hang up without a word
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
@@ -64,8 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         for key, value in (more[0] if more else {}).items():
             self.send_header(key, value)
-        self.end_headers()
-        self.wfile.write(data)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a client that no longer waits
+            self.end_headers()
+            self.wfile.write(data)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
 

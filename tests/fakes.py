@@ -112,16 +112,18 @@ class FakeKube(Kube):
     ) -> list[Obj]:
         with self._request("list", kind):
             group = api_version.rpartition("/")[0]
+            resource = self.resource(api_version, kind)
+            inside = namespace if resource and resource.namespaced else None
             return [
                 _shown(obj, heads=heads)
                 for key, obj in sorted(self.store.items())
                 if (key.group, key.kind) == (group, kind)
-                and namespace in {None, "", key.namespace}
+                and inside in {None, "", key.namespace}
                 and fields_of.matches(obj["metadata"].get("labels") or {}, selector)
                 and all(fields_of.equals(obj, *each.split("=")) for each in filter(None, fields.split(",")))
             ]
 
-    def apply(self, obj: Obj, dry_run: bool = False, force: bool = True, *, patience_s: float = 0.0) -> Obj:
+    def apply(self, obj: Obj, *, dry_run: bool = False, force: bool = True, patience_s: float = 0.0) -> Obj:
         ref = Ref.of(obj)
         with self._request("dry-run" if dry_run else "apply", str(ref)):
             self._admit(ref)

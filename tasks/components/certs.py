@@ -17,8 +17,10 @@ _ISSUER: Obj = {
 
 
 def cert_manager_objects(box: Box) -> list[Obj]:
-    """Render the chart. Its start-up API check is replaced by ours: the hook can time out on a slow machine
-    (cert-manager#4646, #8102) and says less.
+    """Render the chart.
+
+    Its start-up API check is replaced by ours: the hook can time out on a slow machine (cert-manager#4646, #8102) and
+    says less.
     """
     values = {
         "crds": {"enabled": True, "keep": False},

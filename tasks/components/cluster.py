@@ -28,6 +28,8 @@ class ClusterComponent:
         if box.provider.owned:
             box.prepare(self.stage, say)
         changes = box.provider.create(say)
+        if changes.created:
+            box.forget_cluster()
         box.kube.version()
         return changes
 

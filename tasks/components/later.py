@@ -1,4 +1,4 @@
-"""Stages that have their place in the graph and are not built yet: asked for by name they say so, `up` leaves them out."""
+"""Stages that have their place in the graph and are not built yet. Asked for, they say so; `up` leaves them out."""
 
 from dataclasses import dataclass
 
@@ -24,11 +24,11 @@ class Later:
         """It is its own stage."""
         return self.name
 
-    def look(self, box: Box) -> Look:
+    def look(self, box: Box) -> Look:  # noqa: ARG002 (part of the protocol)
         """Never called: the engine leaves it out."""
         raise NotInThisVersion(f"{self.name} is not in this version", facts={"reason": self.left_out})
 
-    def act(self, box: Box, say: Say) -> Changes:
+    def act(self, box: Box, say: Say) -> Changes:  # noqa: ARG002 (part of the protocol)
         """Never called: the engine leaves it out."""
         raise NotInThisVersion(f"{self.name} is not in this version", facts={"reason": self.left_out})
 

@@ -1,6 +1,7 @@
 """Knative Serving, its Istio binding, KServe, and the store the models come from."""
 
 import json
+from functools import partial
 from typing import Any
 
 from tasks.components import model_store
@@ -12,6 +13,7 @@ from tasks.lib.probes import admits, exists, refuses
 from tasks.lib.render import Obj
 
 _DEFINITIONS = frozenset({"CustomResourceDefinition"})
+_WEBHOOKS = frozenset({"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"})
 
 _KNATIVE_SERVICE: Obj = {
     "apiVersion": "serving.knative.dev/v1",
@@ -20,9 +22,7 @@ _KNATIVE_SERVICE: Obj = {
     "spec": {"template": {"spec": {"containers": [{"image": "webhook-probe"}]}}},
 }
 
-_BAD_KNATIVE_SERVICE = render.merge(
-    _KNATIVE_SERVICE, {"spec": {"template": {"spec": {"containerConcurrency": -1}}}}
-)
+_BAD_KNATIVE_SERVICE = render.merge(_KNATIVE_SERVICE, {"spec": {"template": {"spec": {"containerConcurrency": -1}}}})
 
 _INFERENCE_SERVICE: Obj = {
     "apiVersion": "serving.kserve.io/v1beta1",
@@ -52,11 +52,12 @@ def knative_objects(box: Box) -> list[Obj]:
 
     The vendor's core file repeats the definitions; the other component owns them.
     """
-    objects = render.tidy(
-        render.load_objects(box.source.manifest("knative-serving-core")), drop_kinds=_DEFINITIONS
-    )
+    objects = render.tidy(render.load_objects(box.source.manifest("knative-serving-core")), drop_kinds=_DEFINITIONS)
+    for each in objects:
+        if each["kind"] in _WEBHOOKS:
+            _leave_rules(each)
     for config_map, settings in _knative_settings(box).items():
-        render.patch(objects, "ConfigMap", config_map, lambda each, data=settings: _set_data(each, data))
+        render.patch(objects, "ConfigMap", config_map, partial(_set_data, data=settings))
     return objects
 
 
@@ -150,6 +151,12 @@ def _probe_at_once(deployment: Obj) -> None:
     for container in deployment["spec"]["template"]["spec"]["containers"]:
         if "readinessProbe" in container:
             container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 2, "failureThreshold": 30}
+
+
+def _leave_rules(configuration: Obj) -> None:
+    """The webhook's own process writes the rules, in an order of its own (knative.dev/pkg/webhook)."""
+    for webhook in configuration["webhooks"]:
+        webhook.pop("rules", None)
 
 
 def _set_data(config_map: Obj, data: dict[str, str]) -> None:

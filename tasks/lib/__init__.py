@@ -1,0 +1,1 @@
+"""The library: everything but the command line, which it does not know."""

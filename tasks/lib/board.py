@@ -154,7 +154,7 @@ class LiveBoard:
     def __init__(
         self, stream: TextIO, *, expected: Mapping[str, float], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        from rich.console import Console  # noqa: PLC0415 (rich takes 100 ms; only a terminal needs it)
+        from rich.console import Console  # (rich takes 100 ms; only a terminal needs it)
 
         self._console = Console(file=stream, markup=False, emoji=False, highlight=False)
         self._expected, self._clock = expected, clock
@@ -185,8 +185,8 @@ class LiveBoard:
 
     def render(self) -> "RenderableType":
         """Draw what is running now. Called by the thread that redraws."""
-        from rich.table import Table  # noqa: PLC0415 (as above)
-        from rich.text import Text  # noqa: PLC0415 (as above)
+        from rich.table import Table  # (as above)
+        from rich.text import Text  # (as above)
 
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)
         table.add_column(no_wrap=True)
@@ -203,12 +203,12 @@ class LiveBoard:
         return f"  (about {duration(max(left, 1))} left)" if left > 0 and elapsed >= _ETA_FROM_S else ""
 
     def _print(self, text: str, style: str) -> None:
-        from rich.text import Text  # noqa: PLC0415 (as above)
+        from rich.text import Text  # (as above)
 
         self._console.print(Text(f"  {clean(text, self._marks)}", style=style), soft_wrap=True)
 
     def _start(self) -> "Live":
-        from rich.live import Live  # noqa: PLC0415 (as above)
+        from rich.live import Live  # (as above)
 
         # Answers go to standard output; rich would otherwise take them over.
         live = Live(

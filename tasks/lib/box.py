@@ -41,6 +41,10 @@ class Box:
         """The client of the target cluster. Raises ClusterGone or BadInput when there is none to talk to."""
         return Kube(self.provider.kubeconfig(), self.settings.context or None, cancel=self.cancel)
 
+    def forget_cluster(self) -> None:
+        """Let the client go: a cluster that was made anew has other keys."""
+        vars(self).pop("kube", None)
+
     def manifest(self, name: str) -> Path:
         """Return the path of one of our own files under manifests/."""
         return self.root / "manifests" / name

@@ -91,9 +91,7 @@ class ContainerEngine:
             fault = Fault.OTHER_ENGINE if others else Fault.NO_CLIENT
             return Probe(fault=fault, said=f"found {', '.join(others)}" if others else "")
         try:
-            found = shell.run(
-                [CLIENT, "version", "--format", "{{.Server.Version}}"], check=False, timeout_s=_ANSWER_S
-            )
+            found = shell.run([CLIENT, "version", "--format", "{{.Server.Version}}"], check=False, timeout_s=_ANSWER_S)
         except CommandFailed as error:
             return Probe(fault=Fault.BROKEN, said=error.what)
         return read(found)
@@ -104,6 +102,14 @@ class ContainerEngine:
         if found.fault:
             raise found.error()
         return found.version
+
+    def why_not(self, *, install: bool) -> str | None:
+        """Return None when there is an engine, or one may be installed or started; otherwise why not."""
+        fault = self.probe().fault
+        if fault in (Fault.NO_CLIENT, Fault.NO_DAEMON):
+            reason = cannot_install(install=install)
+            return f"{fault} ({reason})" if reason else None
+        return str(fault) if fault else None
 
     def ensure(self, *, install: bool, say: Say) -> str:
         """Return the version of a running engine; on a bare Debian machine, as root, install and start one.

@@ -4,12 +4,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from tasks.lib import board, engine, lease, names, report, runlock, runs
 from tasks.lib.component import Changes, Component, Look, Outcome, Say, Status
-from tasks.lib.errors import BoxError
+from tasks.lib.errors import BoxError, ClusterGone
 from tasks.lib.events import Emitter
 from tasks.lib.kube import inventory
 from tasks.lib.prefetch import Prefetch
@@ -50,8 +50,10 @@ def up(
     Returns also when something failed: `error` then stands for the run. Raises what stops a run before it starts, and
     Interrupted.
     """
-    graph = session.graph
     everything = not (names_ := tuple(wanted))
+    if names_ != (CLUSTER,):
+        session = awake(session, command, wait=wait)
+    graph = session.graph
     targets = graph.resolve(names_)
     box, begun = session.box, time.monotonic()
     folder = runs.RunFolder.create(box.root)
@@ -77,19 +79,48 @@ def up(
             run.outcomes |= prune(session)
     run.wall_s = time.monotonic() - begun
     run.critical = engine.critical_path(graph, {name: each for name, each in run.outcomes.items() if name in graph})
-    folder.write_outcomes(run.outcomes, command=command, wall_s=round(run.wall_s, 3))
-    sys.stderr.write(
-        "\n" + report.summary(
-            run.outcomes, wall_s=run.wall_s, marks=report.marks_for(sys.stderr), critical=run.critical,
-            log=folder.log, tail=folder.tail, next_command="" if run.error else next_command,
-        )
-    )  # fmt: skip
+    _conclude(run, folder, command, "" if run.error else next_command)
     return run
 
 
-def preflight(session: Session) -> None:
-    """See that there is an engine to work with, and install one where that is allowed, before anything else is touched."""
-    session.box.provider.ensure_engine(tell)
+def awake(session: Session, command: str, *, wait: bool = True) -> Session:
+    """Return the session with every tenant known: a cluster that is there and does not answer is brought up first.
+
+    Raises what its repair failed with.
+    """
+    if session.added is not None:
+        return session
+    run = up(session, [CLUSTER], wait=wait, command=command)
+    if run.error:
+        raise run.error
+    return _anew(session)
+
+
+def _anew(session: Session) -> Session:
+    """Return the session with the tenants as they are now. Raises ClusterGone when they cannot be read."""
+    session = replace(session)
+    if session.added is None:
+        raise ClusterGone(
+            "the tenants that were added by command cannot be read",
+            facts={"skipped": "nothing that may be theirs was touched"},
+            hint="invoke up",
+        )
+    return session
+
+
+def _conclude(run: Run, folder: runs.RunFolder, command: str, next_command: str) -> None:
+    """Write down how the run came out, and tell it."""
+    seconds, path = run.critical
+    folder.write_outcomes(
+        run.outcomes, command=command, wall_s=round(run.wall_s, 3), peak_mib=round(runs.peak_mib(), 1),
+        critical={"seconds": round(seconds, 3), "components": path},
+    )  # fmt: skip
+    sys.stderr.write(
+        "\n" + report.summary(
+            run.outcomes, wall_s=run.wall_s, marks=report.marks_for(sys.stderr), critical=run.critical,
+            log=folder.log, tail=folder.tail, next_command=next_command,
+        )
+    )  # fmt: skip
 
 
 class _AtWork:
@@ -136,13 +167,17 @@ def _after_cluster(node: Component, result: T, prefetch: Prefetch, at_work: _AtW
 def prune(session: Session) -> dict[str, Outcome]:
     """Remove components that are in the cluster and no longer wanted: a tenant or a model taken out of its file.
 
-    A tenant that still has models of its own stays, and is reported with what to type.
+    A tenant that still has models of its own stays, and is reported with what to type. The tenants that were added by
+    command are read anew: one may have been added since this run began. Raises ClusterGone when they cannot be read.
     """
+    session = _anew(session)
     box, graph, found = session.box, session.graph, dict[str, Outcome]()
     for name in orphans(session):
         tenant = name.removeprefix("tenant-") if name.startswith("tenant-") else ""
         if tenant and (models := running_models(session, f"tenant-{tenant}")):
-            reason = f"no longer wanted, but has models: {', '.join(models)}. invoke tenant.remove --name {tenant} --force"
+            reason = (
+                f"no longer wanted, but has models: {', '.join(models)}. invoke tenant.remove --name {tenant} --force"
+            )
             found[name] = Outcome(status=Status.SKIPPED, reason=reason)
             continue
         changes = inventory.remove(box.kube, name, say=lambda _: None, cancel=box.cancel)

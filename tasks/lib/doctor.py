@@ -166,7 +166,9 @@ def inotify(facts: Facts, _: Versions) -> Finding:
         return skip("this machine does not tell")
     low = {name: wanted for name, wanted in LIMITS.items() if facts.inotify.get(name, wanted) < wanted}
     if low:
-        says = ", ".join(f"fs.inotify.{name} is {facts.inotify[name]}, {wanted} is needed" for name, wanted in low.items())
+        says = ", ".join(
+            f"fs.inotify.{name} is {facts.inotify[name]}, {wanted} is needed" for name, wanted in low.items()
+        )
         return warn(says, "sudo sysctl " + " ".join(f"fs.inotify.{name}={wanted}" for name, wanted in low.items()))
     return ok(", ".join(f"{name} {facts.inotify[name]}" for name in LIMITS if name in facts.inotify))
 
@@ -184,7 +186,9 @@ def kernel(facts: Facts, _: Versions) -> Finding:
 def sources(facts: Facts, _: Versions) -> Finding:
     """Something has the charts and images."""
     said = [
-        f"{name} works ({tried.seconds:.1f}s)" if not tried.problem else f"not {name}: {' '.join(tried.problem.split())}"
+        f"{name} works ({tried.seconds:.1f}s)"
+        if not tried.problem
+        else f"not {name}: {' '.join(tried.problem.split())}"
         for name, tried in facts.sources.items()
     ]
     if not said:

@@ -4,7 +4,6 @@ Every question is asked of all at once, each in its own thread, with one deadlin
 What cannot be told on a machine (no /proc, a remote engine) is None, and is not held against it.
 """
 
-import gzip
 import os
 import platform
 import queue
@@ -19,20 +18,12 @@ from typing import Any, Protocol
 
 from tasks.lib.container import Fault, Probe
 from tasks.lib.errors import BoxError
+from tasks.lib.linux import holder, inotify, kernel, memory_available
 
 DEADLINE_S = 20.0
 
 _LOOPBACK = "127.0.0.1"
-_LISTENING = "0A"
 _ENGINE_ROOT = Path("/var/lib/docker")
-
-FEATURES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "overlay": (("CONFIG_OVERLAY_FS", "overlay"),),
-    "veth": (("CONFIG_VETH", "veth"),),
-    "bridge": (("CONFIG_BRIDGE", "bridge"),),
-    "nat": (("CONFIG_NF_TABLES", "nf_tables"), ("CONFIG_IP_NF_NAT", "iptable_nat")),
-}
-"""What containers need of a Linux kernel: the option and the module that bring it; one of several is enough."""
 
 
 class Engine(Protocol):
@@ -167,16 +158,6 @@ def engine_facts(engine: Engine, cannot_install: Callable[[], str]) -> EngineFac
     return EngineFacts(problem=": ".join([error.what, *said]), hint=error.hint, curable=not reason)
 
 
-def memory_available(proc: Path) -> int | None:
-    """Return the bytes that programs can still have, as the kernel estimates them."""
-    try:
-        lines = (proc / "meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
-
-
 def disk(path: Path) -> Disk | None:
     """Return the file system under a folder that need not be there yet."""
     for folder in (path, *path.parents):
@@ -185,15 +166,6 @@ def disk(path: Path) -> Disk | None:
         except OSError:
             continue
     return None
-
-
-def inotify(proc: Path) -> dict[str, int]:
-    """Return the limits of inotify."""
-    folder = proc / "sys/fs/inotify"
-    try:
-        return {path.name: int(path.read_text()) for path in sorted(folder.iterdir())}
-    except (OSError, ValueError):
-        return {}
 
 
 def held(port: int, proc: Path) -> str | None:
@@ -207,75 +179,6 @@ def held(port: int, proc: Path) -> str | None:
         except OSError:
             return holder(port, proc) or "another program"
     return None
-
-
-def holder(port: int, proc: Path = Path("/proc")) -> str:
-    """Return the program that listens on a port ("nginx, pid 12"), as far as /proc tells us; else nothing."""
-    wanted = {f"socket:[{inode}]" for inode in _inodes(port, proc)}
-    if not wanted:
-        return ""
-    for process in proc.iterdir():
-        if process.name.isdigit() and wanted & _sockets(process):
-            try:
-                return f"{(process / 'comm').read_text().strip()}, pid {process.name}"
-            except OSError:
-                return f"pid {process.name}"
-    return "a program of another user"
-
-
-def _inodes(port: int, proc: Path) -> set[str]:
-    found: set[str] = set()
-    for table in ("net/tcp", "net/tcp6"):
-        try:
-            rows = [line.split() for line in (proc / table).read_text().splitlines()[1:]]
-        except OSError:
-            continue
-        found |= {row[9] for row in rows if row[3] == _LISTENING and int(row[1].rpartition(":")[2], 16) == port}
-    return found
-
-
-def _sockets(process: Path) -> set[str]:
-    found: set[str] = set()
-    try:
-        for descriptor in (process / "fd").iterdir():
-            found.add(os.readlink(descriptor))
-    except OSError:
-        pass
-    return found
-
-
-def kernel(
-    proc: Path = Path("/proc"), sys: Path = Path("/sys"), root: Path = Path("/"), release: str = ""
-) -> dict[str, bool | None]:
-    """Return which features the running kernel has, built in, loaded or to be loaded; None where it cannot be told."""
-    release = release or platform.release()
-    config = _kernel_config(proc, root, release)
-    modules = root / "lib/modules" / release
-    try:
-        names = (modules / "modules.builtin").read_text() + (modules / "modules.dep").read_text()
-    except OSError:
-        names = ""
-
-    def has(option: str, module: str) -> bool | None:
-        if (sys / "module" / module).exists() or f"{option}=y" in config or f"/{module}.ko" in names:
-            return True
-        return False if config or names else None
-
-    found: dict[str, bool | None] = {}
-    for feature, ways in FEATURES.items():
-        answers = [has(*way) for way in ways]
-        found[feature] = True if True in answers else None if None in answers else False
-    return found
-
-
-def _kernel_config(proc: Path, root: Path, release: str) -> set[str]:
-    for path, read in ((proc / "config.gz", gzip.open), (root / f"boot/config-{release}", open)):
-        try:
-            with read(path, "rt") as file:
-                return set(file.read().splitlines())
-        except OSError:
-            continue
-    return set()
 
 
 def _local(engine: EngineFacts | None) -> bool:
@@ -294,18 +197,18 @@ def _timed(ask: Callable[[], str | None]) -> Callable[[], Tried]:
     return timed
 
 
-def _tried(answer: Any, deadline_s: float) -> Tried:
+def _tried(answer: object, deadline_s: float) -> Tried:
     return answer if isinstance(answer, Tried) else Tried(problem=_problem(answer), seconds=deadline_s)
 
 
-def _cluster(answer: Any) -> ClusterFacts | None:
+def _cluster(answer: object) -> ClusterFacts | None:
     if answer is None or isinstance(answer, ClusterFacts):
         return answer
     hint = answer.hint if isinstance(answer, BoxError) else ""
     return ClusterFacts(problem=_problem(answer), hint=hint)
 
 
-def _problem(answer: Any) -> str:
+def _problem(answer: object) -> str:
     """Say in one line what a question that was not answered came to."""
     if not isinstance(answer, BoxError):
         return f"{type(answer).__name__}: {answer}" if not isinstance(answer, TimeoutError) else str(answer)

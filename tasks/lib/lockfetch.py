@@ -13,6 +13,7 @@ from urllib.parse import urljoin
 
 from tasks.lib import mirror, registry, yamlfile
 from tasks.lib.errors import BadInput, FetchFailed
+from tasks.lib.sources import reach
 from tasks.lib.sources.fetch import download
 
 if TYPE_CHECKING:
@@ -142,14 +143,19 @@ def _json(reply: "requests.Response", where: str) -> dict[str, Any]:
 
 
 def _get(
-    url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, accept: tuple[int, ...] = (), **more: Any
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    accept: tuple[int, ...] = (),
+    **more: Any,  # noqa: ANN401 (passed on)
 ) -> "requests.Response":
     import requests
 
     try:
         reply = requests.request(method, url, headers=dict(headers or {}), timeout=_TIMEOUT_S, **more)
     except requests.RequestException as error:
-        raise FetchFailed(f"{url}: cannot be reached", facts={"cause": error}) from error
+        raise FetchFailed(f"{url}: cannot be reached", facts={"cause": reach.innermost(error)}) from error
     if not reply.ok and reply.status_code not in accept:
         raise FetchFailed(f"{url}: HTTP {reply.status_code}")
     return reply

@@ -4,19 +4,16 @@ Derived, never edited. Entries are compared one by one (a hash over the whole fi
 change of form). What could not be reached when the lock was made is in it as `unlocked`, with the reason.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 from tasks.lib import yamlfile
 from tasks.lib.errors import BadInput, FetchFailed
 from tasks.lib.lockfetch import Fetchers
-from tasks.lib.versions import Versions
 
 FILE = Path("config/versions.lock.yaml")
 SCHEMA = 1
@@ -35,34 +32,7 @@ _VALUES: Mapping[str, re.Pattern[str]] = {
 """The three kinds of locked value: of files and charts, of images, of Go modules."""
 
 _JOBS = 8
-
-
-class Module(Protocol):
-    """What is needed of a recipe's Go module."""
-
-    @property
-    def module(self) -> str:
-        """Its path."""
-
-    @property
-    def version(self) -> str:
-        """Its version."""
-
-
-class Wheel(Protocol):
-    """What is needed of a recipe's wheel."""
-
-    @property
-    def package(self) -> str:
-        """Its name on PyPI."""
-
-    @property
-    def version(self) -> str:
-        """Its version."""
-
-    @property
-    def sha256(self) -> str:
-        """The sha256 that packages.yaml pins."""
+_NAMED = 4
 
 
 Value = str | Mapping[str, str]
@@ -70,12 +40,16 @@ Value = str | Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What has to be locked: its key, what it is a lock of, and how the value is found out."""
+    """What has to be locked: its key, what it is a lock of, and how the value is found out.
+
+    `pinned` is the value where one of our files states it as well: then the lock has to say the same.
+    """
 
     key: str
     of: str
     kind: str
     find: Callable[[Fetchers], Value]
+    pinned: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +73,9 @@ class Stale:
     def __str__(self) -> str:
         if not self.locked:
             return f"{self.key}: not in the lock, now {self.now}"
-        return f"{self.key}: locked for {self.locked}, " + (f"now {self.now}" if self.now else "which is no longer pinned")
+        return f"{self.key}: locked for {self.locked}, " + (
+            f"now {self.now}" if self.now else "which is no longer pinned"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,68 +102,19 @@ class Lock:
         entry = self.entries.get(key)
         return entry.value if entry and entry.kind == "digest" and isinstance(entry.value, str) else ""
 
+    def sum(self, module: str, version: str) -> str:
+        """Return the sum of a Go module; empty when it is not locked in this version."""
+        found = (each.value for each in self.entries.values() if (each.kind, each.of) == ("sum", f"{module}@{version}"))
+        return next((value for value in found if isinstance(value, str)), "")
+
+    def fitting(self, wanted: Iterable[Wanted]) -> "Lock":
+        """Return the lock with nothing but what is wanted: an entry that is of something else locks nothing."""
+        found = {each.key: self.entries[each.key] for each in wanted if _fits(self.entries.get(each.key), each)}
+        return Lock(entries=found)
+
     def unlocked(self) -> dict[str, str]:
         """Return the keys that are not locked yet, with the reason."""
         return {key: entry.unlocked for key, entry in self.entries.items() if entry.unlocked}
-
-    def check_bytes(self, section: str, name: str, path: Path, platform: str = "") -> bool:
-        """Hold a file against the lock. Return False when there is nothing to hold it against.
-
-        Raises FetchFailed with both checksums when the file is not the locked one.
-        """
-        locked = self.sha256(section, name, platform)
-        if not locked:
-            return False
-        with path.open("rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
-        if got != locked:
-            raise FetchFailed(
-                f"{section}.{name}: {path.name} is not the locked file",
-                facts={"expected": f"sha256:{locked}", "got": f"sha256:{got}"},
-                hint=f"if the new file is right:  {COMMAND}",
-            )
-        return True
-
-
-def of_versions(versions: Versions) -> list[Wanted]:
-    """Return what versions.yaml wants locked. `versions` must be without an overlay."""
-    node = versions.kubernetes
-    wanted = [_image("kubernetes", node.node_image, node.digest)]
-    for tool in versions.tools.values():
-
-        def find(fetch: Fetchers, tool: Any = tool) -> Value:
-            return {each: fetch.published(tool.at(tool.checksum_url, *each.split("-"))) for each in PLATFORMS}
-
-        wanted.append(Wanted(key=f"tools.{tool.name}", of=tool.at(tool.url, "{os}", "{arch}"), kind="sha256", find=find))
-    for chart in versions.charts.values():
-        words = (chart.repo, chart.chart, chart.version)
-        wanted.append(
-            Wanted(key=f"charts.{chart.name}", of=" ".join(words), kind="sha256", find=lambda f, w=words: f.chart(*w))
-        )
-    for file in versions.manifests.values():
-        url = file.url
-        wanted.append(Wanted(key=f"manifests.{file.name}", of=url, kind="sha256", find=lambda f, u=url: f.file(u)))
-    return [*wanted, *(_image(f"images.{each.name}", each.ref, each.digest) for each in versions.images.values())]
-
-
-def of_packages(modules: Mapping[str, Module], wheels: Mapping[str, Wheel]) -> list[Wanted]:
-    """Return what packages.yaml wants locked, beside its own lock of Python packages."""
-    wanted = []
-    for name, each in modules.items():
-        words = (each.module, each.version)
-        wanted.append(
-            Wanted(key=f"modules.{name}", of="@".join(words), kind="sum", find=lambda f, w=words: f.module(*w))
-        )
-    for name, wheel in wheels.items():
-        known = wheel.sha256
-        of = f"{wheel.package}=={wheel.version}"
-        wanted.append(Wanted(key=f"wheels.{name}", of=of, kind="sha256", find=lambda _, k=known: k))
-    return wanted
-
-
-def _image(key: str, ref: str, pinned: str) -> Wanted:
-    """A digest that the publisher states, and versions.yaml pins, needs no asking."""
-    return Wanted(key=key, of=ref, kind="digest", find=lambda fetch: pinned or fetch.image(ref))
 
 
 def make(
@@ -202,7 +129,7 @@ def make(
 
     def entry(each: Wanted) -> Entry:
         known = old.entries.get(each.key)
-        fits = known is not None and known.of == each.of and bool(known.value)
+        fits = _fits(known, each) and known is not None and bool(known.value)
         if known and fits and not refresh:
             return known
         try:
@@ -230,14 +157,33 @@ def _reason(error: FetchFailed) -> str:
 
 def compare(lock: Lock, wanted: Iterable[Wanted], *, whole: bool = True) -> list[Stale]:
     """Return the entries that are stale. With `whole`, those that nothing wants any more count too."""
-    now = {each.key: each.of for each in wanted}
-    stale = [
-        Stale(key=key, locked=lock.entries[key].of if key in lock.entries else "", now=of)
-        for key, of in now.items()
-        if key not in lock.entries or lock.entries[key].of != of
-    ]
+    now = {each.key: each for each in wanted}
+    stale = [_stale(lock.entries.get(key), each) for key, each in now.items() if not _fits(lock.entries.get(key), each)]
     gone = [Stale(key=key, locked=entry.of, now="") for key, entry in lock.entries.items() if key not in now]
     return stale + (gone if whole else [])
+
+
+def _fits(entry: Entry | None, wanted: Wanted) -> bool:
+    if entry is None or entry.of != wanted.of:
+        return False
+    return not (wanted.pinned and entry.value and entry.value != wanted.pinned)
+
+
+def _stale(entry: Entry | None, wanted: Wanted) -> Stale:
+    if entry and entry.of == wanted.of:
+        return Stale(key=wanted.key, locked=str(entry.value), now=wanted.pinned)
+    return Stale(key=wanted.key, locked=entry.of if entry else "", now=wanted.of)
+
+
+def told(lock: Lock, wanted: Iterable[Wanted]) -> str:
+    """Say which of these cannot be held against the lock; nothing when all can."""
+    wanted = list(wanted)
+    fitting = lock.fitting(wanted).entries
+    free = [each.key for each in wanted if each.key not in fitting or fitting[each.key].unlocked]
+    if not free:
+        return ""
+    named = ", ".join(free[:_NAMED]) + (", ..." if len(free) > _NAMED else "")
+    return f"not locked: {len(free)} of {len(wanted)} ({named}); invoke versions.list   says why"
 
 
 def check(lock: Lock, wanted: Iterable[Wanted], *, whole: bool = True) -> None:
@@ -263,7 +209,7 @@ def load(root: Path) -> Lock:
     return Lock(entries={key: _entry(given, f"{where}: entries.{key}") for key, given in table.items()})
 
 
-def _entry(given: Any, where: str) -> Entry:
+def _entry(given: object, where: str) -> Entry:
     found = yamlfile.mapping(given, where=where, required=("of",), optional=(*_VALUES, "unlocked"))
     kinds = [key for key in found if key != "of"]
     if len(kinds) != 1:

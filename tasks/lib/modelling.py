@@ -49,8 +49,11 @@ class Model:
         return f"{self.knative_service}.{self.namespace}.{domain}"
 
 
-def load(path: Path, tenants: Sequence[str]) -> list[Model]:
-    """Read config/models.yaml. Raises BadInput naming file and key; a model of an unknown tenant is one."""
+def load(path: Path, tenants: Sequence[str] | None = None) -> list[Model]:
+    """Read config/models.yaml. Raises BadInput naming file and key.
+
+    A model of an unknown tenant is an error too, unless `tenants` is None: then they are not known yet.
+    """
     from tasks.lib import yamlfile
 
     document = yamlfile.mapping(yamlfile.load(path), where=str(path), required=("schema", "models"))
@@ -63,7 +66,7 @@ def load(path: Path, tenants: Sequence[str]) -> list[Model]:
     return models
 
 
-def _model(given: Any, where: str, tenants: Sequence[str]) -> Model:
+def _model(given: object, where: str, tenants: Sequence[str] | None) -> Model:
     from tasks.lib import yamlfile
 
     entry = yamlfile.mapping(
@@ -73,7 +76,7 @@ def _model(given: Any, where: str, tenants: Sequence[str]) -> Model:
     name = str(entry["name"])
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise BadInput(f"{where}.name: {name!r} is not a DNS label of at most {_LONGEST} characters")
-    if entry["tenant"] not in tenants:
+    if tenants is not None and entry["tenant"] not in tenants:
         raise BadInput(f"{where}.tenant: no tenant {entry['tenant']!r}", facts={"known": ", ".join(tenants)})
     if entry["format"] not in FORMATS:
         raise BadInput(f"{where}.format: {entry['format']!r} is not served", facts={"known": ", ".join(FORMATS)})
@@ -95,11 +98,13 @@ def _model(given: Any, where: str, tenants: Sequence[str]) -> Model:
 def _replicas(entry: Mapping[str, Any], where: str) -> dict[str, int]:
     low, high = entry.get("min_replicas", 0), entry.get("max_replicas", 3)
     if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high and high > 0):
-        raise BadInput(f"{where}: min_replicas {low!r} and max_replicas {high!r} must be whole numbers, 0 <= min <= max")
+        raise BadInput(
+            f"{where}: min_replicas {low!r} and max_replicas {high!r} must be whole numbers, 0 <= min <= max"
+        )
     return {"min_replicas": low, "max_replicas": high}
 
 
-def _resources(given: Any, where: str) -> dict[str, dict[str, str]]:
+def _resources(given: object, where: str) -> dict[str, dict[str, str]]:
     from tasks.lib import yamlfile
 
     out: dict[str, dict[str, str]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from tasks.lib import names, render
+from tasks.lib import render
 from tasks.lib.box import Box
 from tasks.lib.component import Changes, Look, Say, State
 from tasks.lib.kube import apply, wait

@@ -4,8 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from tasks.lib import engine, report, runs, yamlfile
-from tasks.lib.component import Look
+from tasks.lib import engine, provenance, report, runs, yamlfile
+from tasks.lib.component import Component, Look
 from tasks.lib.engine import Planned
 from tasks.lib.errors import ClusterGone
 from tasks.lib.events import Emitter
@@ -24,7 +24,7 @@ def _look(session: Session) -> list[Planned]:
     )  # fmt: skip
 
 
-def _without_cluster(session: Session, node: "ObjectsComponent") -> Look:
+def _without_cluster(session: Session, node: Component) -> Look:
     if node.name != "cluster" and not session.box.provider.exists():
         raise ClusterGone("there is no cluster yet")
     return node.look(session.box)
@@ -39,13 +39,15 @@ def show(session: Session, *, as_json: bool) -> None:
     usual = runs.history(session.box.root)
     width = max(len(each.name) for each in planned)
     for each in planned:
-        took = f"~{report.duration(usual[each.name])}" if each.action in {"apply", "repair"} and each.name in usual else ""
+        took = (
+            f"~{report.duration(usual[each.name])}" if each.action in {"apply", "repair"} and each.name in usual else ""
+        )
         sys.stdout.write(f"  {each.action:<9} {each.name:<{width}}  {took:>6}  {each.reason}".rstrip() + "\n")
         for line in each.changes[:_MOST_LINES]:
             sys.stdout.write(f"{'':<14}{line}\n")
         if len(each.changes) > _MOST_LINES:
             sys.stdout.write(f"{'':<14}and {len(each.changes) - _MOST_LINES} more\n")
-    sys.stdout.write(_fetching(fetch) + _overlays(session))
+    sys.stdout.write(_fetching(fetch) + provenance.of(session.box).text())
 
 
 def status(session: Session, *, as_json: bool) -> bool:
@@ -53,7 +55,9 @@ def status(session: Session, *, as_json: bool) -> bool:
     planned = _look(session)
     words = {"skip": "ready", "apply": "to do", "repair": "not ready"}
     if as_json:
-        rows = [{"name": each.name, "state": words.get(each.action, each.action), "reason": each.reason} for each in planned]
+        rows = [
+            {"name": each.name, "state": words.get(each.action, each.action), "reason": each.reason} for each in planned
+        ]
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         width = max(len(each.name) for each in planned)
@@ -82,19 +86,3 @@ def _fetching(fetch: dict[str, float | None]) -> str:
         return "nothing to fetch\n"
     lines = [f"  {name}" + (f"  ~{report.duration(seconds)}" if seconds else "") for name, seconds in fetch.items()]
     return f"to fetch or build: {len(fetch)}\n" + "\n".join(lines) + "\n"
-
-
-def _overlays(session: Session) -> str:
-    """The versions that differ from the pins, and what stands in for what: part of every report."""
-    versions, lines = session.box.versions, []
-    lines += [f"  {each.key}: {each.used} instead of {each.pin}: {each.why}" for each in versions.overlaid]
-    standins = session.box.source.standins()
-    text = f"source: {session.box.source.describe()}\n"
-    if lines:
-        text += "versions that differ from the pins:\n" + "\n".join(lines) + "\n"
-    if standins:
-        text += "stand-ins, and what they leave untested:\n"
-        text += "".join(f"  {what}: {untested}\n" for what, untested in standins.items())
-    return text
-
-

@@ -31,9 +31,7 @@ def url(box: Box, model: Model) -> str:
     return f"http://{model.host(box.settings.domain)}"
 
 
-def ask(
-    box: Box, model: Model, instances: Sequence[Any], *, protocol: str = "v1", timeout_s: float = COLD_S
-) -> Reply:
+def ask(box: Box, model: Model, instances: Sequence[Any], *, protocol: str = "v1", timeout_s: float = COLD_S) -> Reply:
     """Send one predict call by protocol v1 or v2 and read the answer.
 
     The request goes to the gateway's own address with the model's host name, so that no name has to resolve. A

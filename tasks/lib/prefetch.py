@@ -6,6 +6,7 @@ it is needed.
 
 import threading
 from collections.abc import Iterable
+from typing import Self
 
 from tasks.lib.box import Box
 from tasks.lib.component import Component
@@ -27,7 +28,7 @@ class Prefetch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
 
-    def __enter__(self) -> "Prefetch":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -13,7 +13,7 @@ _FACTOR = {
 }
 
 
-def parse(text: str | int | float, where: str) -> Decimal:
+def parse(text: str | float, where: str) -> Decimal:
     """Return the value in base units (cores, bytes or a count).
 
     `where` names the file and key for the message. Raises BadInput for anything that is not a non-negative quantity.

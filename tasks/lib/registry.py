@@ -118,7 +118,7 @@ class Registry:
 
 
 def split(ref: str) -> tuple[str, str, str]:
-    """Split `docker.io/istio/pilot:1.26.2@sha256:…` into host, repository and reference (the digest when there is one).
+    """Split `docker.io/istio/pilot:1.2.3@sha256:…` into host, repository and reference (the digest when there is one).
 
     A name without a host belongs to docker.io, and there to `library` when it has no other folder.
     """

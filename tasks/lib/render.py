@@ -35,7 +35,7 @@ def load_objects(path: Path) -> list[Obj]:
     return objects
 
 
-def fill(value: Any, values: Mapping[str, Any], where: str = "") -> Any:
+def fill(value: object, values: Mapping[str, Any], where: str = "") -> Any:  # noqa: ANN401 (of the type of `value`)
     """Replace each `${{ name }}` in the strings of a parsed document by `values[name]` (dots descend).
 
     Raises BadInput for a name that has no value, naming the place in the document.
@@ -51,7 +51,7 @@ def fill(value: Any, values: Mapping[str, Any], where: str = "") -> Any:
     return _PLACEHOLDER.sub(lambda match: str(_lookup(match[1], values, where)), value)
 
 
-def _lookup(name: str, values: Mapping[str, Any], where: str) -> Any:
+def _lookup(name: str, values: Mapping[str, Any], where: str) -> object:
     found: Any = values
     for part in name.split("."):
         if not isinstance(found, Mapping) or part not in found:
@@ -107,6 +107,6 @@ def _tidy(obj: Obj) -> Obj:
     return out
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Return a short stable digest of any JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

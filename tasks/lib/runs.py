@@ -6,6 +6,7 @@ Nothing here decides what a run does; past durations only feed the estimates on 
 import json
 import os
 import re
+import resource
 import shutil
 import textwrap
 from collections import deque
@@ -104,6 +105,15 @@ class RunFolder:
             self._files[path] = path.open("a", encoding="utf-8")
         self._files[path].write(text + "\n")
         self._files[path].flush()
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process has held so far, in MiB."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # in bytes on macOS
+    return next((int(line.split()[1]) / (1 << 10) for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
 def history(root: Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a user may set, typed and checked: options on the command line, INVOKE_BOX_… variables, `box:` in invoke.yaml."""
+"""What a user may set, typed and checked: options of the command line, INVOKE_BOX_… variables, box: in invoke.yaml."""
 
 import os
 import re
@@ -94,7 +94,7 @@ def load(
     return _together(Settings(**values))
 
 
-def _value(name: str, value: Any, where: str) -> str | int | bool:
+def _value(name: str, value: object, where: str) -> str | int | bool:
     """Return a setting's value in its type. Raises BadInput naming what is allowed."""
     wanted = type(getattr(Settings, name))
     if wanted is bool:
@@ -106,7 +106,7 @@ def _value(name: str, value: Any, where: str) -> str | int | bool:
     return _text(name, value.strip(), where)
 
 
-def _flag(value: Any, where: str) -> bool:
+def _flag(value: object, where: str) -> bool:
     if isinstance(value, bool):
         return value
     word = str(value).strip().lower()
@@ -115,12 +115,12 @@ def _flag(value: Any, where: str) -> bool:
     return word in _YES
 
 
-def _number(name: str, value: Any, where: str) -> int:
+def _number(name: str, value: object, where: str) -> int:
     low, high = _RANGES[name]
-    plain = isinstance(value, int | str) and not isinstance(value, bool)
-    if not plain or not re.fullmatch(r"\d{1,9}", str(value).strip()) or not low <= int(value) <= high:
+    text = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
         raise BadInput(f"{where}: {value!r} is not possible", facts={"allowed": f"a whole number from {low} to {high}"})
-    return int(value)
+    return int(text)
 
 
 def _text(name: str, value: str, where: str) -> str:
@@ -141,7 +141,9 @@ def _together(settings: Settings) -> Settings:
     if settings.http_port == settings.https_port:
         raise BadInput(f"http_port and https_port are both {settings.http_port}", hint="give one of them another port")
     if settings.source == "mirror" and not settings.mirror:
-        raise BadInput("source mirror needs the mirror's address", hint="--mirror HOST:PORT, or box.mirror in invoke.yaml")
+        raise BadInput(
+            "source mirror needs the mirror's address", hint="--mirror HOST:PORT, or box.mirror in invoke.yaml"
+        )
     for name in ("context", "kubeconfig"):
         if getattr(settings, name) and settings.provider == "kind":
             raise BadInput(

@@ -55,7 +55,7 @@ def run(
     """
     words = [str(word) for word in argv]
     hide = _hider(secrets)
-    process = _start(words, cwd, env, stdin is not None)
+    process = _start(words, cwd, env, has_stdin=stdin is not None)
     out: list[str] = []
     err: list[str] = []
     readers = [
@@ -69,6 +69,8 @@ def run(
         code = process.wait(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         end(process)
+        for reader in readers:
+            reader.join(GRACE_S)  # its last words; bounded, for who else still holds the pipe
         raise _failed(words, hide, f"did not end within {timeout_s:g} s", -1, out + err) from None
     except BaseException:
         end(process)
@@ -102,7 +104,7 @@ def end_all() -> None:
 
 
 def _start(
-    words: list[str], cwd: Path | None, env: Mapping[str, str] | None, has_stdin: bool
+    words: list[str], cwd: Path | None, env: Mapping[str, str] | None, *, has_stdin: bool
 ) -> subprocess.Popen[str]:
     try:
         process = subprocess.Popen(  # noqa: S603 (argument list, no shell)
@@ -134,11 +136,13 @@ def _feed(process: subprocess.Popen[str], stdin: str | None) -> None:
 def _drain(
     stream: IO[str] | None, lines: list[str], hide: Callable[[str], str], on_line: Callable[[str], None] | None
 ) -> None:
-    for line in stream or ():
-        clean = hide(line)
-        lines.append(line)
-        if on_line:
-            on_line(clean.rstrip("\n"))
+    if stream is None:
+        return
+    with stream:  # closed here: another thread that closes it would wait for this one's read
+        for line in stream:
+            lines.append(line)
+            if on_line:
+                on_line(hide(line).rstrip("\n"))
 
 
 def _hider(secrets: Iterable[str]) -> Callable[[str], str]:
@@ -152,9 +156,7 @@ def _hider(secrets: Iterable[str]) -> Callable[[str], str]:
     return hide
 
 
-def _failed(
-    words: list[str], hide: Callable[[str], str], why: str, code: int, lines: list[str]
-) -> CommandFailed:
+def _failed(words: list[str], hide: Callable[[str], str], why: str, code: int, lines: list[str]) -> CommandFailed:
     tail = hide("".join(lines[-_LAST_LINES:])).rstrip()
     return CommandFailed(
         f"{Path(words[0]).name}: {why}",

@@ -73,13 +73,20 @@ def check_name(name: str, taken: Iterable[str] = ()) -> str:
     return name
 
 
+def check_amounts(given: Mapping[str, Any], where: str) -> None:
+    """Raise BadInput for a key or a quantity that can never be, whatever the rest of the quota is."""
+    if unknown := sorted(set(given) - set(QUOTA_KEYS)):
+        raise BadInput(f"{where}: unknown quota {', '.join(unknown)}", facts={"known": ", ".join(QUOTA_KEYS)})
+    for key, value in given.items():
+        quantity.parse(value, f"{where}.{key}")
+
+
 def check_quota(given: Mapping[str, Any], defaults: Mapping[str, str], where: str) -> dict[str, str]:
     """Return a complete quota; quantities are parsed with their units and requests must fit their limits.
 
     Raises BadInput naming the key.
     """
-    if unknown := sorted(set(given) - set(QUOTA_KEYS)):
-        raise BadInput(f"{where}: unknown quota {', '.join(unknown)}", facts={"known": ", ".join(QUOTA_KEYS)})
+    check_amounts(given, where)
     quota = {key: str(given.get(key, defaults.get(key, ""))) for key in QUOTA_KEYS}
     amount = {key: quantity.parse(value, f"{where}.{key}") for key, value in quota.items()}
     for key in ("pods", "models"):
@@ -131,7 +138,7 @@ def tenant_objects(tenant: Tenant) -> list[Obj]:
     ]
 
 
-def _object(tenant: Tenant, api: str, kind: str, name: str, **body: Any) -> Obj:
+def _object(tenant: Tenant, api: str, kind: str, name: str, **body: object) -> Obj:
     meta = {"name": name, "namespace": tenant.namespace, "labels": {names.TENANT_LABEL: tenant.name}}
     return {"apiVersion": api, "kind": kind, "metadata": meta, **body}
 

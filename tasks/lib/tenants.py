@@ -2,13 +2,12 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks.components import model_store
-from tasks.components import tenants as components
-from tasks.lib import converge, names, tenancy
+from tasks.components import model_store, tenants as components
+from tasks.lib import converge, names, preflight, tenancy
 from tasks.lib.component import Status
 from tasks.lib.errors import BadInput, NotReady
 from tasks.lib.kube import apply, inventory, wait as waiting
@@ -21,11 +20,14 @@ _REMOVE_S = 180.0
 
 def add(session: Session, name: str, *, summary: str, quota: str, wait: bool = True) -> None:
     """Bring up one tenant. Raises BadInput for a name or a quota that cannot be, before anything is touched."""
-    known = {tenant.name: tenant for tenant in session.tenants}
     tenancy.check_name(name)
-    _, defaults = tenancy.load(ROOT / "config/tenants.yaml")
     given = _quota(quota)
-    before = known.get(name)
+    tenancy.check_amounts(given, "--quota")
+    command = f"invoke tenant.add --name {name}"
+    preflight.require(session)
+    session = converge.awake(session, command, wait=wait)
+    _, defaults = tenancy.load(ROOT / "config/tenants.yaml")
+    before = {tenant.name: tenant for tenant in session.tenants}.get(name)
     base = dict(before.quota) if before else defaults
     tenant = Tenant(
         name=name,
@@ -39,10 +41,8 @@ def add(session: Session, name: str, *, summary: str, quota: str, wait: bool = T
             facts={"skipped": "nothing was changed"},
             hint="change it there, then   invoke tenants",
         )
-    others = [each for each in session.tenants if each.name != name]
-    opened = replace(session, tenants=[*others, tenant])
     run = converge.up(
-        opened, [components.component_name(name)], wait=wait, command=f"invoke tenant.add --name {name}",
+        replace(session, changed=[tenant]), [components.component_name(name)], wait=wait, command=command,
         next_command="invoke tenant.list",
     )  # fmt: skip
     if run.error:
@@ -54,15 +54,17 @@ def add(session: Session, name: str, *, summary: str, quota: str, wait: bool = T
 
 def remove(session: Session, name: str, *, force: bool, wait: bool = True) -> None:
     """Remove a tenant, its models and its bucket. Raises BadInput for an unknown one, or one with models."""
+    command = f"invoke tenant.remove --name {name}"
+    session.box.provider.ensure_engine(converge.tell)
+    session = converge.awake(session, command, wait=wait)
     tenant = session.tenant(name)
-    if models := converge.running_models(session, tenant.namespace):
-        if not force:
-            raise BadInput(
-                f"tenant {name} has models: {', '.join(models)}",
-                facts={"skipped": "nothing was changed"},
-                hint=f"invoke tenant.remove --name {name} --force   removes them too",
-            )
-    with converge.turn(session, f"invoke tenant.remove --name {name}", wait=wait) as at_work:
+    if (models := converge.running_models(session, tenant.namespace)) and not force:
+        raise BadInput(
+            f"tenant {name} has models: {', '.join(models)}",
+            facts={"skipped": "nothing was changed"},
+            hint=f"invoke tenant.remove --name {name} --force   removes them too",
+        )
+    with converge.turn(session, command, wait=wait) as at_work:
         at_work.acquire()
         _remove_models(session, tenant)
         _remove_account(session, tenant)
@@ -131,10 +133,11 @@ def show(session: Session, *, as_json: bool) -> None:
     sys.stdout.write(columns(table))
 
 
-def columns(table: list[tuple[str, ...]]) -> str:
+def columns(table: Sequence[tuple[str, ...]]) -> str:
     """Return rows of text as aligned columns."""
     widths = [max(len(row[at]) for row in table) for at in range(len(table[0]))]
-    return "".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in table)
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in table]
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def _row(session: Session, tenant: Tenant) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Tools:
             origin = f"source {self._source.name}"
         else:
             origin = self._download(tool, work)
-        work.chmod(0o755)  # noqa: S103 (a program)
+        work.chmod(0o755)
         if wrong := _disagrees(tool, work):
             raise FetchFailed(
                 wrong, facts={"from": origin, "expected": tool.version}, hint="check tools in config/versions.yaml"
@@ -152,7 +152,7 @@ class Tools:
     def _link(self, name: str, target: Path) -> None:
         """Let .box/bin/<name> be the one in use, for people who put that folder on their PATH."""
         link = self._folder / name
-        if link.is_symlink() and os.readlink(link) == target.name:
+        if link.is_symlink() and str(link.readlink()) == target.name:
             return
         beside = self._folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
         beside.symlink_to(target.name)
@@ -176,7 +176,7 @@ def _extract(archive: Path, member: str, target: Path, url: str) -> None:
         with tarfile.open(archive) as tar:
             inside = tar.extractfile(member)
             if inside is None:
-                raise KeyError(member)
+                raise KeyError(member)  # noqa: TRY301 (a member that is no file is not there)
             with inside, target.open("wb") as out:
                 shutil.copyfileobj(inside, out)
     except (tarfile.TarError, zlib.error, KeyError, EOFError, OSError) as error:

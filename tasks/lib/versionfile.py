@@ -80,7 +80,7 @@ def overlay(root: Path, entries: dict[str, Located]) -> list[Overlaid]:
     return found
 
 
-def _lay(key: str, change: Any, entries: dict[str, Located], place: str) -> list[Overlaid]:
+def _lay(key: str, change: Any, entries: dict[str, Located], place: str) -> list[Overlaid]:  # noqa: ANN401 (checked here)
     required, optional = _KEYS[key.partition(".")[0]]
     yamlfile.mapping(change, where=place, required=("why",), optional=(*required, *optional, "absent"))
     why = yamlfile.text(change, "why", where=place)
@@ -99,7 +99,7 @@ def _lay(key: str, change: Any, entries: dict[str, Located], place: str) -> list
     ]
 
 
-def _entry(key: str, given: Any, where: str) -> Located:
+def _entry(key: str, given: object, where: str) -> Located:
     """Check the keys and texts of an entry."""
     required, optional = _KEYS[key.partition(".")[0]]
     entry = yamlfile.mapping(given, where=where, required=required, optional=optional)
@@ -128,7 +128,7 @@ def _valid(entry: dict[str, Any], field: str, value: str, where: str) -> None:
         raise yamlfile.bad(entry, field, where, problem, allowed=allowed)
 
 
-def _products(given: Any, entries: Mapping[str, Any], where: str) -> dict[str, Product]:
+def _products(given: object, entries: Mapping[str, Any], where: str) -> dict[str, Product]:
     table = yamlfile.table(given, where=where)
     found = {}
     for name, each in table.items():

@@ -1,6 +1,6 @@
 """config/versions.yaml, typed and strict, with the overlay of source `packages` laid over it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -195,7 +195,7 @@ def _versions(source: str, entries: Mapping[str, Located], where: str) -> Versio
     )
 
 
-def _section(kind: type[T], section: str, entries: Mapping[str, Any]) -> Pins[T]:
+def _section(kind: Callable[..., T], section: str, entries: Mapping[str, Any]) -> Pins[T]:
     made: Pins[T] = Pins()
     made.section = section
     for key, entry in entries.items():

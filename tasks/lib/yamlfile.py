@@ -31,7 +31,7 @@ class Located(dict[Any, Any]):
 class _Strict(_Base):  # type: ignore[misc]  # (with or without libyaml, decided when this is imported)
     """Refuses duplicate keys, which YAML forbids and PyYAML lets pass."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (PyYAML's)
         seen: set[Any] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -53,7 +53,7 @@ for _tag in ("timestamp", "value"):  # dates and a lone "=" are text in Kubernet
 class _Remembering(_Strict):
     """Makes Located mappings."""
 
-    def located(self, node: yaml.MappingNode) -> Any:
+    def located(self, node: yaml.MappingNode) -> object:
         """Build a mapping in two steps, as PyYAML does, so that anchors may refer to what is not finished."""
         out = Located()
         out.line = node.start_mark.line + 1
@@ -72,14 +72,14 @@ _Remembering.add_constructor("tag:yaml.org,2002:map", _Remembering.located)
 class _Writer(_Dump):  # type: ignore[misc]  # (as above)
     """Writes Located mappings as mappings, and never an alias."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 (PyYAML's own)
         return True
 
 
 _Writer.add_multi_representer(dict, lambda writer, data: writer.represent_dict(data.items()))
 
 
-def load(path: Path) -> Any:
+def load(path: Path) -> Any:  # noqa: ANN401 (what a file holds)
     """Read a file of one document. Its mappings are Located.
 
     Raises BadInput naming file and line for malformed YAML, a duplicate key, or more than one document.
@@ -101,7 +101,7 @@ def parse_all(text: str, *, where: str) -> list[Any]:
     return _parse(text, where, _Strict)
 
 
-def dump(value: Any) -> str:
+def dump(value: object) -> str:
     """Write one document: block style, keys in their order, no aliases, stable for the same value."""
     return str(yaml.dump(value, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=120))
 
@@ -111,9 +111,7 @@ def dump_all(values: Iterable[Any]) -> str:
     return "---\n".join(dump(value) for value in values)
 
 
-def mapping(
-    given: Any, *, where: str, required: Iterable[str] = (), optional: Iterable[str] = ()
-) -> dict[str, Any]:
+def mapping(given: object, *, where: str, required: Iterable[str] = (), optional: Iterable[str] = ()) -> dict[str, Any]:
     """Return `given` when it is a mapping with these keys and no others.
 
     `where` begins with the file. Raises BadInput naming file, line and key, and what is allowed.
@@ -130,7 +128,7 @@ def mapping(
     return found
 
 
-def table(given: Any, *, where: str) -> dict[str, Any]:
+def table(given: object, *, where: str) -> dict[str, Any]:
     """Return `given` when it is a mapping whose keys are text (names chosen by the user). Raises BadInput."""
     if not isinstance(given, dict):
         raise BadInput(f"{where}: a mapping is wanted, not {_called(given)}")
@@ -169,7 +167,7 @@ def relocated(values: dict[str, Any], place: dict[str, Any]) -> Located:
     return out
 
 
-def bad(given: Any, key: Any, where: str, problem: str, *, hint: str = "", **facts: str) -> BadInput:
+def bad(given: object, key: object, where: str, problem: str, *, hint: str = "", **facts: str) -> BadInput:
     """Return the error for a key of a mapping, with the line where the file says it."""
     if isinstance(given, Located) and given.file:
         at = f"{given.file}:{given.lines.get(key, given.line)}"
@@ -192,9 +190,9 @@ def _text(path: Path) -> str:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _parse(source: str, where: str, loader: Any) -> list[Any]:
+def _parse(source: str, where: str, loader: type[_Strict]) -> list[Any]:
     try:
-        return list(yaml.load_all(source, Loader=loader))  # noqa: S506 (a safe loader, made stricter)
+        return list(yaml.load_all(source, Loader=loader))  # (a safe loader, made stricter)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -205,19 +203,19 @@ def _parse(source: str, where: str, loader: Any) -> list[Any]:
         raise BadInput(f"{where}: {error}") from error
 
 
-def _quote(source: str, mark: Any) -> dict[str, str]:
+def _quote(source: str, mark: yaml.Mark | None) -> dict[str, str]:
     lines = source.splitlines()
     return {"line": lines[mark.line].strip()} if mark and mark.line < len(lines) else {}
 
 
-def _sign(value: Any, file: str) -> None:
+def _sign(value: object, file: str) -> None:
     if isinstance(value, Located):
         value.file = file
     for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _sign(each, file)
 
 
-def _called(value: Any) -> str:
+def _called(value: object) -> str:
     """Say what a value is: its type, and the value itself where that is short."""
     kind = _TYPES[dict] if isinstance(value, dict) else _TYPES.get(type(value), type(value).__name__)
     return kind if isinstance(value, dict | list | None) else f"{kind} ({value!r})"

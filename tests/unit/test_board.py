@@ -106,7 +106,7 @@ def test_the_pulse_needs_nobody_to_call_it(monkeypatch: pytest.MonkeyPatch) -> N
     plain = PlainBoard(stream)
     plain.receive(event(Kind.STARTED))
     plain.receive(event(Kind.OBSTACLE, "waiting"))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while "waiting" not in stream.text:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -208,7 +208,7 @@ def on_a_terminal(end: str, **env: str) -> tuple[str, str, int]:
     )
     os.close(side)
     seen = b""
-    while select.select([main], [], [], 15)[0]:
+    while select.select([main], [], [], 60)[0]:
         try:
             chunk = os.read(main, 65536)
         except OSError:  # Linux says so when the other end is closed
@@ -216,7 +216,7 @@ def on_a_terminal(end: str, **env: str) -> tuple[str, str, int]:
         if not chunk:
             break
         seen += chunk
-    out, _ = process.communicate(timeout=15)
+    out, _ = process.communicate(timeout=60)
     os.close(main)
     return seen.decode(), out.decode(), process.returncode
 

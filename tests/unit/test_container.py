@@ -51,6 +51,23 @@ def test_every_fault_says_what_to_type(fault: Fault) -> None:
     assert error.facts["it said"] == "its own words"
 
 
+@pytest.mark.parametrize("fault", [None, *Fault])
+@pytest.mark.parametrize("reason", ["", "this needs root"])
+def test_an_engine_can_be_had_where_one_runs_or_may_be_made(
+    fault: Fault | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ContainerEngine(Store(tmp_path))
+    monkeypatch.setattr(engine, "probe", lambda: container.Probe(fault=fault))
+    monkeypatch.setattr(container, "cannot_install", lambda *, install: reason)
+
+    found = engine.why_not(install=True)
+
+    if fault in (Fault.NO_CLIENT, Fault.NO_DAEMON):
+        assert found == (f"{fault} (this needs root)" if reason else None)
+    else:
+        assert found == (str(fault) if fault else None)
+
+
 def test_without_a_client_the_other_engines_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -84,14 +101,14 @@ def test_a_daemon_somewhere_else_is_never_replaced_by_one_of_ours(monkeypatch: p
 
 def test_installing_needs_root_and_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    monkeypatch.setattr(container.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert "root" in container.cannot_install(install=True)
 
-    monkeypatch.setattr(container.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(container.shutil, "which", lambda _: None)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     assert "apt-get" in container.cannot_install(install=True)
 
-    monkeypatch.setattr(container.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     assert container.cannot_install(install=True) == ""
 
 

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -27,7 +27,7 @@ TOOL = Module(name="tool", module="example.com/tool", version="v1", stage="mesh"
 class FakeModules:
     """Modules whose commands are there at once."""
 
-    facts = {"GOVERSION": "go1.26", "GOARCH": "amd64", "GOPROXY": ""}
+    facts: ClassVar = {"GOVERSION": "go1.26", "GOARCH": "amd64", "GOPROXY": ""}
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -71,7 +71,7 @@ def test_a_field_edited_by_hand_is_found_and_put_back(ref: Ref, path: str, value
 
     planned = apply.plan(kube, everything(), "demo")
     assert planned.changes.configured == [str(ref)]
-    step = path.split(".")[0]
+    step = path.partition(".")[0]
     assert planned.paths[str(ref)]
     assert all(each.startswith(step) for each in planned.paths[str(ref)])
     assert run(kube, everything()).configured == [str(ref)]

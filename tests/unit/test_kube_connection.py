@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,15 +34,21 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+class NeverWaited(threading.Event):
+    """Fails a test in which something waits."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Fail."""
+        pytest.fail(f"waited {timeout} s")
+
+
 # no answer
 
 
 def test_nothing_listens_there(tmp_path: Path) -> None:
     path = write(tmp_path / "config", f"http://127.0.0.1:{free_port()}")
-    begun = time.monotonic()
     with pytest.raises(ClusterGone) as caught:
-        Kube(path).version()
-    assert time.monotonic() - begun < 2
+        Kube(path, cancel=NeverWaited()).version()
     facts = caught.value.facts
     assert (facts["context"], facts["kubeconfig"]) == ("here", path)
     assert "Connection refused" in str(facts["cause"])
@@ -58,7 +63,7 @@ def test_no_such_host(tmp_path: Path) -> None:
 
 def test_an_api_server_that_hangs(server: Server, kube: Kube) -> None:
     over = threading.Event()
-    server.routes["GET /version"] = lambda: (200, {"gitVersion": str(over.wait(5))})
+    server.routes["GET /version"] = lambda: (200, {"gitVersion": str(over.wait(60))})
     with pytest.raises(ClusterGone) as caught:
         kube.raw("GET", "/version", timeout_s=0.3, patience_s=60)
     over.set()
@@ -68,7 +73,7 @@ def test_an_api_server_that_hangs(server: Server, kube: Kube) -> None:
 def test_a_pod_behind_the_proxy_that_hangs_is_not_the_cluster(server: Server, kube: Kube) -> None:
     path = "/api/v1/namespaces/app/services/http:x:80/proxy/"
     over = threading.Event()
-    server.routes[f"GET {path}"] = lambda: (200, str(over.wait(5)))
+    server.routes[f"GET {path}"] = lambda: (200, str(over.wait(60)))
     with pytest.raises(Refused) as caught:
         kube.raw("GET", path, timeout_s=0.2)
     over.set()

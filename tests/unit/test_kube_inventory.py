@@ -79,7 +79,7 @@ def test_remove_leaves_nothing_of_the_component_and_all_of_the_others() -> None:
     kube.create(obj(Ref("v1", "Namespace", None, "default")))
     apply.apply_all(kube, [obj(other)], "other")
 
-    changes = inventory.remove(kube, "demo", timeout_s=2)
+    changes = inventory.remove(kube, "demo", timeout_s=60)
     assert sorted(changes.deleted) == sorted(map(str, (NAMESPACE, WIDGETS, CONFIG)))
     assert changes.kept == []
     labelled = {each["metadata"]["labels"].get(names.COMPONENT_LABEL) for each in kube.store.values() if _labels(each)}
@@ -95,7 +95,7 @@ def _labels(each: Obj) -> bool:
 def test_remove_goes_in_reverse_order() -> None:
     kube = installed(obj(WIDGET, spec={}), obj(DEPLOYMENT, spec={}))
     kube.calls.clear()
-    inventory.remove(kube, "demo", timeout_s=2)
+    inventory.remove(kube, "demo", timeout_s=60)
     deleted = [what for verb, what in kube.calls if verb == "delete"]
     order = [deleted.index(str(ref)) for ref in (WIDGET, DEPLOYMENT, CONFIG, WIDGETS)]
     assert order == sorted(order)
@@ -104,7 +104,7 @@ def test_remove_goes_in_reverse_order() -> None:
 def test_remove_without_an_inventory_goes_by_the_labels() -> None:
     kube = installed()
     kube.delete(RECORD)
-    assert len(inventory.remove(kube, "demo", timeout_s=2).deleted) == 3
+    assert len(inventory.remove(kube, "demo", timeout_s=60).deleted) == 3
 
 
 def test_a_finalizer_that_is_never_taken_off_is_named() -> None:
@@ -116,7 +116,7 @@ def test_a_finalizer_that_is_never_taken_off_is_named() -> None:
     assert caught.value.facts == {str(WIDGET): "held by example.com/hold"}
     assert CONFIG.key in kube.store  # the wave before it is not touched
     kube.release(WIDGET)
-    assert str(CONFIG) in inventory.remove(kube, "demo", timeout_s=2).deleted
+    assert str(CONFIG) in inventory.remove(kube, "demo", timeout_s=60).deleted
 
 
 def test_a_definition_with_objects_of_others_is_kept_and_they_are_named() -> None:
@@ -125,14 +125,14 @@ def test_a_definition_with_objects_of_others_is_kept_and_they_are_named() -> Non
     kube.create(obj(Ref("v1", "Namespace", None, "theirs")))
     kube.create(obj(theirs, spec={}))
 
-    changes = inventory.remove(kube, "demo", timeout_s=2)
+    changes = inventory.remove(kube, "demo", timeout_s=60)
     assert changes.kept == [f"{WIDGETS}: in use by what is not demo's: {theirs}"]
     assert theirs.key in kube.store
     assert WIDGET.key not in kube.store
     assert inventory.load(kube, "demo").refs == [WIDGETS]
 
     kube.delete(theirs)
-    assert inventory.remove(kube, "demo", timeout_s=2).deleted == [str(WIDGETS)]
+    assert inventory.remove(kube, "demo", timeout_s=60).deleted == [str(WIDGETS)]
     assert RECORD.key not in kube.store
 
 
@@ -142,7 +142,7 @@ def test_what_ours_have_made_does_not_hold_a_definition() -> None:
     kube.create(obj(child, owner=kube.store[WIDGET.key], spec={}))
 
     assert prune.foresee(kube, "demo", [WIDGETS]).deleted == [WIDGETS]
-    assert inventory.remove(kube, "demo", timeout_s=2).kept == []
+    assert inventory.remove(kube, "demo", timeout_s=60).kept == []
 
 
 def test_what_others_have_made_holds_a_definition_through_its_owner() -> None:
@@ -160,25 +160,26 @@ def test_an_object_being_collected_is_waited_for() -> None:
     timer = threading.Timer(0.1, lambda: kube.delete(WIDGET))
     timer.start()
     begun = time.monotonic()
-    assert str(WIDGETS) in inventory.remove(kube, "demo", timeout_s=5).deleted
+    assert str(WIDGETS) in inventory.remove(kube, "demo", timeout_s=60).deleted
+    assert WIDGET.key not in kube.store
     timer.join()
-    assert 0.1 <= time.monotonic() - begun < 3
+    assert 0.1 <= time.monotonic() - begun < 30
 
 
 def test_a_namespace_others_work_in_is_kept() -> None:
     kube = installed()
     kube.create(obj(Ref("apps/v1", "Deployment", "app", "theirs"), spec={}))
-    changes = inventory.remove(kube, "demo", timeout_s=2)
+    changes = inventory.remove(kube, "demo", timeout_s=60)
     assert changes.kept == [f"{NAMESPACE}: in use by what is not demo's: Deployment app/theirs"]
     assert NAMESPACE.key in kube.store
 
-    assert inventory.remove(kube, "demo", timeout_s=2, force=True).deleted == [str(NAMESPACE)]
+    assert inventory.remove(kube, "demo", timeout_s=60, force=True).deleted == [str(NAMESPACE)]
 
 
 def test_what_another_component_has_there_holds_a_namespace_and_a_definition() -> None:
     kube = installed()
     apply.apply_all(kube, [obj(WIDGET, spec={}), obj(DEPLOYMENT, spec={})], "other")
-    assert set(inventory.remove(kube, "demo", timeout_s=2).kept) == {
+    assert set(inventory.remove(kube, "demo", timeout_s=60).kept) == {
         f"{NAMESPACE}: in use by what is not demo's: {DEPLOYMENT}",
         f"{WIDGETS}: in use by what is not demo's: {WIDGET}",
     }
@@ -194,14 +195,14 @@ def test_pods_of_our_deployment_do_not_hold_a_namespace() -> None:
 
 def test_volumes_stay_and_hold_their_namespace_unless_asked_for() -> None:
     kube = installed(obj(CLAIM, spec={}))
-    changes = inventory.remove(kube, "demo", timeout_s=2)
+    changes = inventory.remove(kube, "demo", timeout_s=60)
     assert changes.kept == [
         f"{CLAIM}: volumes are never deleted",
         f"{NAMESPACE}: in use by what is not demo's: {CLAIM}",
     ]
     assert CLAIM.key in kube.store
 
-    assert sorted(inventory.remove(kube, "demo", timeout_s=2, volumes=True).deleted) == sorted(
+    assert sorted(inventory.remove(kube, "demo", timeout_s=60, volumes=True).deleted) == sorted(
         map(str, (CLAIM, NAMESPACE))
     )
     assert {"run"} == {
@@ -217,18 +218,18 @@ def test_one_made_anew_meanwhile_is_not_deleted() -> None:
             kube.store[CONFIG.key]["metadata"]["uid"] = "uid-other"
 
     kube.before = swap
-    kept = inventory.remove(kube, "demo", timeout_s=2).kept
+    kept = inventory.remove(kube, "demo", timeout_s=60).kept
     assert f"{CONFIG}: was made anew by someone meanwhile" in kept
 
 
 def test_the_platforms_namespace_goes_when_nothing_of_any_component_is_left() -> None:
     kube = installed()
     home = Ref("v1", "Namespace", None, names.PLATFORM_NAMESPACE)
-    assert inventory.remove_namespace(kube, timeout_s=2).kept == [f"{home}: has what is left of demo"]
-    inventory.remove(kube, "demo", timeout_s=2)
-    assert inventory.remove_namespace(kube, timeout_s=2).deleted == [str(home)]
+    assert inventory.remove_namespace(kube, timeout_s=60).kept == [f"{home}: has what is left of demo"]
+    inventory.remove(kube, "demo", timeout_s=60)
+    assert inventory.remove_namespace(kube, timeout_s=60).deleted == [str(home)]
     assert kube.store == {}
-    assert inventory.remove_namespace(kube, timeout_s=2).count == 0
+    assert inventory.remove_namespace(kube, timeout_s=60).count == 0
 
 
 def test_everything_of_a_namespace_by_selector_and_without_events() -> None:

@@ -61,10 +61,12 @@ def warning(kube: FakeKube, name: str, involved: Ref, message: str, stamp: str, 
 def test_it_says_what_it_waits_for_and_ends_when_all_is_current() -> None:
     kube = cluster()
     said: list[str] = []
-    timer = threading.Timer(0.1, lambda: available(kube, DEPLOYMENT))
-    timer.start()
-    wait.until_current(kube, [CONFIG, SECRET, DEPLOYMENT, OTHER], 5, said.append)
-    timer.join()
+
+    def hear(text: str) -> None:
+        said.append(text)
+        available(kube, DEPLOYMENT)
+
+    wait.until_current(kube, [CONFIG, SECRET, DEPLOYMENT, OTHER], 60, hear)
     assert said[0] == "istiod: not seen yet by its controller"
 
 
@@ -115,9 +117,14 @@ def test_the_pods_trouble_joins_a_lasting_obstacle(monkeypatch: pytest.MonkeyPat
         "message": "0/2 nodes: memory",
     }
     pod(kube, phase="Pending", conditions=[unschedulable])
-    said: list[str] = []
+    said, cancel = list[str](), threading.Event()
+
+    def hear(text: str) -> None:
+        said.append(text)
+        cancel.set()
+
     with pytest.raises(NotReady):
-        wait.until_current(kube, [DEPLOYMENT], 0.05, said.append)
+        wait.until_current(kube, [DEPLOYMENT], 60, hear, cancel)
     assert said[-1] == "istiod: 0 of 1 available; Unschedulable: 0/2 nodes: memory"
 
 
@@ -128,7 +135,7 @@ def test_a_job_that_failed_ends_the_wait_at_once() -> None:
     begun = time.monotonic()
     with pytest.raises(NotReady, match="Job app/job failed"):
         wait.until_current(kube, [JOB, DEPLOYMENT], 60)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
 
 
 def test_one_that_is_being_deleted_is_not_current() -> None:
@@ -152,7 +159,7 @@ def test_a_wait_is_cancelled_within_a_moment() -> None:
     with pytest.raises(NotReady, match="stopped"):
         wait.until_gone(kube, {CONFIG: kube.store[CONFIG.key]["metadata"]["uid"]}, 60, cancel=cancel)
     timer.join()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
 
 
 def test_a_kind_that_is_not_there_yet_and_one_that_belongs_to_no_namespace() -> None:
@@ -189,7 +196,7 @@ def test_what_holds_a_namespace_is_told_in_the_clusters_words() -> None:
 def test_until_asks_again_and_tells_the_obstacle() -> None:
     answers = ["connection refused", "connection refused", None]
     said: list[str] = []
-    wait.until(lambda: answers.pop(0), 5, said.append)
+    wait.until(lambda: answers.pop(0), 60, said.append)
     assert said == ["connection refused", "connection refused"]
 
     with pytest.raises(NotReady, match=r"not so after 0\.02 s: the webhook admits an Issuer") as caught:

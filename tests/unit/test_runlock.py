@@ -25,7 +25,7 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 from tasks.lib import runlock, shell
 with runlock.hold(Path({folder!r}), "box", command="invoke up", say=print):
-    shell.run(["sh", "-c", "echo $$ > {child}; exec sleep 60"])
+    shell.run(["sh", "-c", "echo $$ > {child}; exec sleep 600"])
 """
 
 
@@ -38,7 +38,7 @@ def other_run(folder: Path) -> tuple[subprocess.Popen[str], int]:
     return process, int(child.read_text())
 
 
-def until(true: Callable[[], bool], timeout_s: float = 10) -> None:
+def until(true: Callable[[], bool], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, "not in time"
@@ -88,7 +88,7 @@ def test_the_second_gets_it_when_the_first_ends(tmp_path: Path, monkeypatch: pyt
         os.kill(child, signal.SIGTERM)  # its work fails, and it goes
 
     try:
-        with hold(tmp_path, "box", command="me", say=say, timeout_s=10):
+        with hold(tmp_path, "box", command="me", say=say, timeout_s=60):
             assert said
     finally:
         end(process, child)

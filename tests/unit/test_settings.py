@@ -74,11 +74,11 @@ def test_a_value_that_is_not_possible(box: dict[str, Any], said: str, allowed: s
 
 def test_the_answer_names_where_the_value_came_from() -> None:
     """A variable, and an option, as they were typed."""
-    with pytest.raises(BadInput, match="^INVOKE_BOX_HTTP_PORT: 'x' is not possible"):
+    with pytest.raises(BadInput, match=r"^INVOKE_BOX_HTTP_PORT: 'x' is not possible"):
         settings.load({}, environ={"INVOKE_BOX_HTTP_PORT": "x"})
-    with pytest.raises(BadInput, match="^INVOKE_BOX_JOBZ: no such setting"):
+    with pytest.raises(BadInput, match=r"^INVOKE_BOX_JOBZ: no such setting"):
         settings.load({}, environ={"INVOKE_BOX_JOBZ": "1"})
-    with pytest.raises(BadInput, match="^--http-port: 'x' is not possible"):
+    with pytest.raises(BadInput, match=r"^--http-port: 'x' is not possible"):
         settings.load({}, environ={}, options={"http_port": "x"})
 
 

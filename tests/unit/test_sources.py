@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import shell, versions
-from tasks.lib.component import Say
+from tasks.lib import lockwants, shell, versions
 from tasks.lib.container import ContainerEngine
 from tasks.lib.errors import BadInput, BoxError, CommandFailed, FetchFailed, NotAvailable
+from tasks.lib.lockfile import Entry, Lock
 from tasks.lib.mirror import Mirror
 from tasks.lib.packages import indexes, recipes
 from tasks.lib.packages.store import Store
@@ -48,7 +48,7 @@ def settings(source: str = "auto", mirror: str = "") -> Any:
 
 def choose(reasons: Mapping[str, str | None], **asked: str) -> Any:
     def make(name: str, _: object) -> Source:
-        return SimpleNamespace(name=name, available=lambda: reasons[name])  # type: ignore[return-value]
+        return SimpleNamespace(name=name, available=lambda: reasons[name])
 
     return detect(settings(**asked), lambda name: f"versions of {name}", make)  # type: ignore[arg-type,return-value]
 
@@ -107,7 +107,7 @@ class Web:
                 web.asked.append(f"{self.command} {self.path}")
                 status, content = web.answers.get(self.path, (404, b""))
                 if status == 0:
-                    web.over.wait(5)
+                    web.over.wait(60)
                     return
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content) + web.missing_bytes))
@@ -130,25 +130,35 @@ def web() -> Iterator[Web]:
 
 
 def test_a_refusal_is_told_from_an_answer(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "EACH_S", 1.0)
-    for status in (200, 302, 401, 403, 404, 502, 0):
+    monkeypatch.setattr(reach, "EACH_S", 60.0)
+    monkeypatch.setattr(reach, "ALL_S", 60.0)
+    for status in (200, 302, 401, 403, 404, 502):
         web.answers[f"/{status}"] = (status, b"")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{unused.getsockname()[1]}/"
     found = reach.probe({path[1:]: f"{web.url}{path}" for path in web.answers} | {"closed": closed})
-    assert found.keys() == {"403", "502", "0", "closed"}
+    assert found.keys() == {"403", "502", "closed"}
     assert found["403"] == "HTTP 403"
-    assert "no answer within 1 s" in found["0"]
     assert "refused" in found["closed"]
 
 
+def test_an_address_that_does_not_answer_is_given_its_time_and_no_more(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "EACH_S", 0.2)
+    monkeypatch.setattr(reach, "ALL_S", 60.0)
+    web.answers["/slow"] = (0, b"")
+    assert reach.probe({"slow": f"{web.url}/slow"}) == {"slow": "no answer within 0.2 s"}
+
+
 def test_no_number_of_silent_addresses_holds_it_up(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "EACH_S", 60.0)
     monkeypatch.setattr(reach, "ALL_S", 0.1)
     web.answers["/slow"] = (0, b"")
     started = time.monotonic()
     found = reach.probe({f"host {number}": f"{web.url}/slow" for number in range(20)})
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30
     assert set(found.values()) == {"no answer within 0.1 s"}
 
 
@@ -216,6 +226,41 @@ def test_a_chart_is_pulled_once_and_checked(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(FetchFailed, match="chart kserve: wrong checksum"):
         up(tmp_path, locked=lambda kind, name: "0" * 64).chart("kserve")
     assert [each.name for each in (tmp_path / "charts").iterdir()] == ["istiod-1.26.2.tgz"]
+
+
+def test_what_an_earlier_run_fetched_is_held_against_the_lock_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, web: Web
+) -> None:
+    monkeypatch.setattr(shell, "run", fake_pull(b"chart"))
+    path = up(tmp_path).chart("istiod")
+    with pytest.raises(FetchFailed, match=r"istiod-1\.26\.2\.tgz: not the locked file") as caught:
+        up(tmp_path, locked=lambda kind, name: "0" * 64).chart("istiod")
+    assert caught.value.hint.startswith(f"rm {path}")
+
+    web.answers["/file"] = (200, b"content")
+    target = tmp_path / "manifests/file"
+    fetch.fetch(Store(tmp_path), f"{web.url}/file", target)
+    with pytest.raises(FetchFailed, match="not the locked file"):
+        fetch.fetch(Store(tmp_path), f"{web.url}/file", target, "0" * 64)
+    right = hashlib.sha256(b"content").hexdigest()
+    assert fetch.fetch(Store(tmp_path), f"{web.url}/file", target, f"sha256:{right}") == target
+
+
+def test_a_lock_of_another_version_is_not_used(tmp_path: Path) -> None:
+    pins = versions.load(ROOT)
+    wanted = {each.key: each for each in lockwants.of_versions(pins)}
+    entries = {
+        "charts.istiod": Entry(of=wanted["charts.istiod"].of, kind="sha256", value="a" * 64),
+        "charts.kserve": Entry(of="oci://ghcr.io/kserve/charts kserve v0.14.0", kind="sha256", value="b" * 64),
+    }
+    make = maker(
+        root=ROOT, cache=tmp_path, mirror="", engine=ContainerEngine(Store(tmp_path)),
+        helm=lambda _versions, _source: Path("helm"), lock=Lock(entries=entries),
+    )  # fmt: skip
+    made = make("upstream", pins)
+    assert isinstance(made, Upstream)
+    assert made._locked("charts", "istiod") == "a" * 64
+    assert made._locked("charts", "kserve") == ""
 
 
 def test_a_chart_that_helm_cannot_pull_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +346,7 @@ class Workshop:
     def build(self, name: str, stop: threading.Event) -> Path:
         if name == self.fail:
             raise FetchFailed(f"{name} is not served")
-        self.hold.wait(5)
+        self.hold.wait(60)
         if not stop.is_set():
             self.built.append(name)
         return Path("/nowhere")
@@ -359,12 +404,16 @@ def test_what_is_under_way_is_said(
     from tasks.lib.sources import packages as module
 
     source, workshop, _ = bench
-    said = Spoken()
     monkeypatch.setattr(module, "_TICK_S", 0.01)
     workshop.hold.clear()
-    threading.Timer(0.1, workshop.hold.set).start()
-    speaker: Say = said
-    source.prepare(["mesh"], speaker)
+
+    class Heard(Spoken):
+        def __call__(self, text: str, /) -> None:
+            super().__call__(text)
+            workshop.hold.set()
+
+    said = Heard()
+    source.prepare(["mesh"], said)
     assert "building istio" in said.texts
 
 
@@ -376,8 +425,8 @@ def test_begun_builds_run_in_the_background_and_fail_only_when_needed(
     monkeypatch.setattr(source._base, "tar", based.set)
     workshop.fail = "kserve"
     source.begin(["certs", "serving"])
-    assert based.wait(5)
-    deadline = time.monotonic() + 5
+    assert based.wait(60)
+    deadline = time.monotonic() + 60
     while len(workshop.built) < len({"cert-manager", "knative", "kube-rbac-proxy", "versitygw"}):
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -399,7 +448,8 @@ def test_packages_names_every_registry_that_is_away(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(source._modules, "facts", {"GOPROXY": "https://proxy.example,direct"}, raising=False)
+    # Put where the property keeps its answer: setattr would first ask the machine's own `go` for it.
+    monkeypatch.setitem(vars(source._modules), "facts", {"GOPROXY": "https://proxy.example,direct"})
     monkeypatch.setattr(indexes, "pypi", lambda: "https://pypi.example/simple")
     monkeypatch.setattr(source, "estimate", lambda: {"Go module kind": 47.0})
     monkeypatch.setattr(reach, "probe", lambda given: {name: f"no route to {url}" for name, url in given.items()})

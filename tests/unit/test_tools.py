@@ -197,9 +197,7 @@ def test_a_wrong_checksum_names_address_expected_and_got(tmp_path: Path, site: S
         ("half an archive", "helm cannot be taken out of the archive"),
     ],
 )
-def test_what_cannot_be_had_leaves_nothing_behind_and_heals(
-    tmp_path: Path, site: Site, fault: str, said: str
-) -> None:
+def test_what_cannot_be_had_leaves_nothing_behind_and_heals(tmp_path: Path, site: Site, fault: str, said: str) -> None:
     """The address is in the answer, and the next run succeeds."""
     good = archive(HELM)
     content = {"not an archive": b"<html>", "another member": archive(HELM, "x"), "half an archive": good[:90]}

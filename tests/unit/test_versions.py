@@ -75,7 +75,9 @@ def test_the_node_image_is_pinned_by_digest_and_kubectl_follows_it() -> None:
     assert found.tools["kind"].version == "0.27.0"
     assert found.kubernetes.node_image == f"docker.io/kindest/node:v{found.kubernetes.version}"
     assert found.kubernetes.digest == "sha256:f226345927d7e348497136874b6d207e0b32cc52154ad8323129352923a3142f"
-    assert compatibility.triple(found.tools["kubectl"].version)[:2] == compatibility.triple(found.kubernetes.version)[:2]
+    assert (
+        compatibility.triple(found.tools["kubectl"].version)[:2] == compatibility.triple(found.kubernetes.version)[:2]
+    )
 
 
 def test_nothing_is_left_to_fill_in() -> None:
@@ -94,12 +96,16 @@ def test_every_pin_that_has_a_version_of_its_own_belongs_to_one_product() -> Non
     """Otherwise two charts of one product could drift apart unseen."""
     found = versions.load(ROOT)
     keys = [key for product in found.products.values() for key in product.pins]
-    alone = {"tools.helm", "images.registry", "images.kube-rbac-proxy", "images.model-store", "images.redis",
-             "images.envoy-proxy", "images.envoy-ratelimit", "images.prometheus-config-reloader", "images.jaeger"}  # fmt: skip
+    alone = {
+        "tools.helm", "images.registry", "images.kube-rbac-proxy", "images.model-store", "images.redis",
+        "images.envoy-proxy", "images.envoy-ratelimit", "images.prometheus-config-reloader", "images.jaeger",
+    }  # fmt: skip
 
     assert len(keys) == len(set(keys))
     assert {
-        f"{section}.{name}" for section in ("tools", "charts", "manifests", "images") for name in getattr(found, section)
+        f"{section}.{name}"
+        for section in ("tools", "charts", "manifests", "images")
+        for name in getattr(found, section)
     } - set(keys) == alone
 
 
@@ -231,9 +237,7 @@ def test_a_pin_outside_the_vendors_range_names_key_and_range(project: Path, edit
         ("grafana/grafana, version: 10.4.0", "grafana/grafana, version: 10.4.1", "images.grafana.version", "==10.4.0"),
     ],
 )
-def test_pins_of_one_product_agree(
-    project: Path, edit: Edit, old: str, new: str, said: str, allowed: str
-) -> None:
+def test_pins_of_one_product_agree(project: Path, edit: Edit, old: str, new: str, said: str, allowed: str) -> None:
     """And a chart goes with the application it was made for. Suffixes of a tag do not count."""
     edit(old, new)
 
@@ -287,7 +291,9 @@ def test_an_overlay_outside_a_range_is_listed_with_its_reason(project: Path) -> 
 
 def test_an_image_may_be_absent_from_an_overlay(project: Path) -> None:
     """What a stand-in does not have; the product it belongs to is still checked."""
-    overlay(project, "schema: 1\nversions:\n  images: {net-istio-webhook: {absent: true, why: the stand-in has none}}\n")
+    overlay(
+        project, "schema: 1\nversions:\n  images: {net-istio-webhook: {absent: true, why: the stand-in has none}}\n"
+    )
 
     found = versions.load(project, "packages")
 

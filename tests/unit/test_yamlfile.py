@@ -24,6 +24,8 @@ def test_a_good_file_is_plain_data(file: Path) -> None:
 
     assert found == {"a": 1, "b": {"c": ["x", "y"], "d": None}}
     assert isinstance(found["b"], dict)
+    assert isinstance(found, yamlfile.Located)
+    assert isinstance(found["b"], yamlfile.Located)
     assert (found.lines["b"], found["b"].lines["d"]) == (2, 4)
 
 

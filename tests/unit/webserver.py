@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
         self.close_connection = True
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 (called by its name)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -1,0 +1,1 @@
+"""What is done with a Kubernetes API: apply, wait, remember, remove. Knows no component."""

@@ -128,7 +128,7 @@ class Cluster(Protocol):
     ) -> list[Obj]:
         """Return all objects of a kind that match; empty when the kind is not served."""
 
-    def apply(self, obj: Obj, dry_run: bool = False, force: bool = True) -> Obj:
+    def apply(self, obj: Obj, *, dry_run: bool = False, force: bool = True) -> Obj:
         """Server-side apply; return the object as it is then."""
 
     def create(self, obj: Obj) -> Obj:

@@ -58,7 +58,7 @@ class Kube:
         return self._connection.context
 
     def version(self) -> str:
-        """Return the API server's version ("v1.32.2"). Answers, or raises ClusterGone, within seconds."""
+        """Return the API server's version ("v1.30.0"). Answers, or raises ClusterGone, within seconds."""
         return str(self.raw("GET", "/version", timeout_s=FIRST_S)["gitVersion"])
 
     def get(self, ref: Ref, *, heads: bool = False) -> Obj | None:
@@ -110,7 +110,7 @@ class Kube:
             yield from page.get("items") or []
             token = page.get("metadata", {}).get("continue") or None
 
-    def apply(self, obj: Obj, dry_run: bool = False, force: bool = True, *, patience_s: float = PATIENCE_S) -> Obj:
+    def apply(self, obj: Obj, *, dry_run: bool = False, force: bool = True, patience_s: float = PATIENCE_S) -> Obj:
         """Server-side apply with our field manager; return the object as it is then.
 
         Raises Refused with the API server's or the webhook's own words.
@@ -202,7 +202,7 @@ class Kube:
         if reply.status < 300:  # noqa: PLR2004
             return reply, BoxError("")
         refusal = _refusal(reply, subject or f"{method} {path}")
-        if reply.status == _UNAUTHORIZED and refusal.reason or 'User "system:anonymous"' in refusal.message:
+        if (reply.status == _UNAUTHORIZED and refusal.reason) or 'User "system:anonymous"' in refusal.message:
             raise self._connection.refused(f"{refusal.message} (expired, or not meant for this cluster)")
         return None, refusal
 

@@ -119,7 +119,7 @@ class Connection:
         )
 
 
-def _judge(error: Exception, timeout_s: float) -> tuple[str, bool, bool]:
+def _judge(error: Exception, timeout_s: float) -> tuple[str, bool, bool]:  # noqa: PLR0911 (a table)
     """Return the cause in words, whether the request may have been carried out, and whether it may pass."""
     from urllib3 import exceptions as http
 

@@ -75,7 +75,7 @@ def _scopes(kube: Cluster, objects: Sequence[Obj]) -> dict[tuple[str, str], bool
     """Say which kinds belong in a namespace: the definitions among the objects know, and the cluster. None: nobody."""
     found: dict[tuple[str, str], bool | None] = {}
     for obj in objects:
-        if kinds.DEFINITION == (obj["apiVersion"].rpartition("/")[0], obj["kind"]):
+        if (obj["apiVersion"].rpartition("/")[0], obj["kind"]) == kinds.DEFINITION:
             spec = obj["spec"]
             for version in spec["versions"]:
                 key = (f"{spec['group']}/{version['name']}", spec["names"]["kind"])

@@ -1,5 +1,7 @@
-"""What has to be known of kinds, as tables: (group, kind) of those that need no status, of those that must report one,
-and the order in which kinds are applied and deleted.
+"""What has to be known of kinds, as tables.
+
+(group, kind) of those that need no status, of those that must report one, and the order in which kinds are applied and
+deleted.
 """
 
 from collections.abc import Mapping
@@ -51,7 +53,7 @@ REPORTS: Mapping[tuple[str, str], tuple[str, ...]] = {
     **{("cert-manager.io", kind): ("Ready",) for kind in ("Certificate", "Issuer", "ClusterIssuer")},
     **{(KNATIVE, kind): ("Ready",) for kind in ("Service", "Route", "Configuration", "Revision", "DomainMapping")},
     ("networking.internal.knative.dev", "Ingress"): ("Ready",),
-    ("networking.internal.knative.dev", "Certificate"): ("Ready",),
+    # Not Knative's own Certificate: without net-certmanager nobody answers for the one that its core comes with.
     **{(KSERVE, kind): ("Ready",) for kind in ("InferenceService", "InferenceGraph", "TrainedModel")},
     (GATEWAY_API, "GatewayClass"): ("Accepted",),
     (GATEWAY_API, "Gateway"): ("Accepted", "Programmed"),

@@ -27,7 +27,7 @@ def load(path: Path, context: str | None) -> Any:  # noqa: ANN401 (a kubernetes.
     import kubernetes.config
     from kubernetes.client import Configuration
 
-    configuration, read = Configuration(), cast(Any, kubernetes.config.load_kube_config)
+    configuration, read = Configuration(), cast("Any", kubernetes.config.load_kube_config)
     configuration.connection_pool_maxsize = _POOL
     with complaints() as said:
         try:

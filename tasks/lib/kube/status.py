@@ -1,8 +1,8 @@
 """How far an object has come, from the object alone: a table of kinds and rules. Pure.
 
-Kinds that report through conditions must have reported: for those in kinds.REPORTS, no condition yet means InProgress, since
-a wrong Certificate or InferenceService looks no different in its first seconds. Failed is kept for what no amount of
-waiting cures (a Job out of retries); a Deployment over its progress deadline recovers when its image appears.
+Kinds that report through conditions must have reported: for those in kinds.REPORTS, no condition yet means InProgress,
+since a wrong Certificate or InferenceService looks no different in its first seconds. Failed is kept for what no amount
+of waiting cures (a Job out of retries); a Deployment over its progress deadline recovers when its image appears.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -175,7 +175,9 @@ def until_gone(
         if not waiting:
             return
         if cancel.is_set() or time.monotonic() >= deadline:
-            raise _not_gone(kube, list(waiting), "stopped" if cancel.is_set() else f"not gone after {_seconds(timeout_s)}")
+            raise _not_gone(
+                kube, list(waiting), "stopped" if cancel.is_set() else f"not gone after {_seconds(timeout_s)}"
+            )
         first = next(iter(waiting))
         more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
         on_obstacle(f"{first}: is being deleted{more}")
@@ -214,7 +216,7 @@ def until(
 ) -> None:
     """Ask `probe` again and again until it returns None; what it returns else is the obstacle, in words.
 
-    Raises NotReady with the last obstacle after `timeout_s`, or when `cancel` is set. What `probe` raises ends the wait.
+    Raises NotReady with the last obstacle after `timeout_s`, or when `cancel` is set. What `probe` raises ends it.
     """
     cancel = cancel or threading.Event()
     deadline = time.monotonic() + timeout_s
@@ -222,7 +224,9 @@ def until(
         if cancel.is_set():
             raise NotReady(f"{what or obstacle}: stopped", facts={"waited for": obstacle})
         if time.monotonic() >= deadline:
-            headline = f"not so after {_seconds(timeout_s)}: {what}" if what else f"{obstacle}, for {_seconds(timeout_s)}"
+            headline = (
+                f"not so after {_seconds(timeout_s)}: {what}" if what else f"{obstacle}, for {_seconds(timeout_s)}"
+            )
             raise NotReady(headline, facts={"obstacle": obstacle})
         on_obstacle(obstacle)
         cancel.wait(max(0.0, min(POLL_S, deadline - time.monotonic())))

@@ -29,6 +29,8 @@ _ROOMY = 12 << 30
 _NETWORK = re.compile(r"checksum mismatch|SECURITY ERROR|reading https?://|dial tcp|i/o timeout|no such host|: 40[34] ")
 
 Line = Callable[[str], None]
+Sum = Callable[[str, str], str]
+"""From a module and its version to the locked sum (h1:…); empty when it is not locked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +42,17 @@ class Download:
     sum: str
 
 
+def nothing_locked(module: str, version: str) -> str:  # noqa: ARG001 (the form of every lock)
+    """Return no sum: nothing is locked yet."""
+    return ""
+
+
 class GoModules:
     """Downloads and builds modules. Finished ones are kept; a build cut off goes on from Go's own cache."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, locked: Sum = nothing_locked) -> None:
         self._store = store
+        self._locked = locked
 
     @cached_property
     def facts(self) -> dict[str, str]:
@@ -61,7 +69,10 @@ class GoModules:
         return dict(json.loads(found.stdout))
 
     def download(self, module: str, version: str) -> Download:
-        """Fetch a module into Go's cache. Raises FetchFailed naming the module the proxy refuses."""
+        """Fetch a module into Go's cache.
+
+        Raises FetchFailed naming the module that the proxy refuses, or that is not the locked one.
+        """
         found = shell.run(["go", "mod", "download", "-json", f"{module}@{version}"], env=_environment(), check=False)
         info = json.loads(found.stdout) if found.stdout.strip() else {"Error": found.stderr.strip()}
         if info.get("Error"):
@@ -69,6 +80,12 @@ class GoModules:
                 f"{module}@{version}: the Go module proxy does not serve it",
                 facts={"proxy": self.facts["GOPROXY"], "cause": info["Error"]},
                 hint="check GOPROXY and the network, then run again; finished modules are kept",
+            )
+        if (locked := self._locked(module, version)) and info["Sum"] != locked:
+            raise FetchFailed(
+                f"{module}@{version}: not the locked module",
+                facts={"locked": locked, "got": info["Sum"], "proxy": self.facts["GOPROXY"]},
+                hint="find out who changed it: a published version never changes",
             )
         return Download(dir=Path(info["Dir"]), gomod=Path(info["GoMod"]), sum=info["Sum"])
 
@@ -192,7 +209,7 @@ def _replace(entry: dict[str, Any], version: str) -> str:
 
 
 def _not_alone() -> list[str]:
-    """Return what makes a build end with us, even when we are killed: going on alone, it would compete with the next."""
+    """Return what makes a build end with us, even when we are killed: alone, it would compete with the next."""
     return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 

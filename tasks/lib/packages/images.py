@@ -182,7 +182,7 @@ class Images:
         lock = self._recipes.root / "config" / python.lock
         return digest([FORMAT, python.version, python.prune, file_digest(lock), self._userland.key])
 
-    def _file_key(self, file: File) -> Any:
+    def _file_key(self, file: File) -> object:
         if file.module:
             module = self._recipes.module(file.module)
             built = self._modules.key(module) if file.command else [module.module, module.version, file.path]

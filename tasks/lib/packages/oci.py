@@ -5,7 +5,6 @@ import json
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tasks.lib import registry
 from tasks.lib.errors import BadInput
@@ -100,7 +99,7 @@ def _read(tar: tarfile.TarFile, name: str) -> bytes:
     raise BadInput(f"the base image has no /{name}")
 
 
-def _json(value: Any) -> bytes:
+def _json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 

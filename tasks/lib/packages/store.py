@@ -54,14 +54,14 @@ class Store:
                 _remove(work)
         return target
 
-    def read(self, target: Path) -> Any:
+    def read(self, target: Path) -> Any:  # noqa: ANN401 (JSON)
         """Return a JSON record, or None when it is not there or was cut off."""
         try:
             return json.loads(target.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return None
 
-    def write(self, target: Path, record: Any) -> None:
+    def write(self, target: Path, record: object) -> None:
         """Write a JSON record atomically."""
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -70,7 +70,7 @@ class Store:
         Path(name).rename(target)
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Return a short stable digest of any JSON value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:_SHORT]

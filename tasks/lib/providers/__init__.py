@@ -4,15 +4,10 @@ State is asked of the container engine or the API server each time, never kept.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tasks.lib.component import Changes, Look
-from tasks.lib.errors import BadInput, NotAvailable
-
-AUTO = "auto"
-NAMES = ("kind", "existing")
 
 Progress = Callable[[str], None]
 
@@ -31,9 +26,6 @@ class Provider(Protocol):
     @property
     def owned(self) -> bool:
         """Whether the cluster is ours to make and to delete."""
-
-    def available(self) -> str | None:
-        """Return None when it can work here, otherwise why not. Answers within seconds and changes nothing."""
 
     def exists(self) -> bool:
         """Whether the cluster is there, in whatever state."""
@@ -67,35 +59,3 @@ class Provider(Protocol):
 
     def gateway_url(self, *, tls: bool = False) -> str:
         """Return the address at which this machine reaches the gateway; empty when its Service has to be asked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """The provider that was taken, and why."""
-
-    provider: Provider
-    why: str
-
-
-def detect(wanted: str, make: Mapping[str, Callable[[], Provider]]) -> Choice:
-    """Return the provider named by `wanted`; with `auto`, the first that works here.
-
-    Raises BadInput for an unknown name, NotAvailable with everything that was tried when nothing works.
-    """
-    if wanted != AUTO and wanted not in make:
-        raise BadInput(f"no provider {wanted!r}", facts={"known": ", ".join((AUTO, *make))})
-    tried: dict[str, str] = {}
-    for name in make if wanted == AUTO else [wanted]:
-        provider = make[name]()
-        reason = provider.available()
-        if reason is None:
-            others = "".join(f"; not {other}: {reason}" for other, reason in tried.items())
-            why = f"the first that works here{others}" if wanted == AUTO else "asked for"
-            return Choice(provider=provider, why=why)
-        tried[name] = reason
-    raise NotAvailable(
-        "no cluster can be had here" if wanted == AUTO else f"provider {wanted} does not work here",
-        facts=tried,
-        hint="install Docker (https://docs.docker.com/engine/install), or name a cluster of yours: "
-        "--provider existing --context NAME",
-    )

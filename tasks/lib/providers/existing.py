@@ -28,18 +28,13 @@ class ExistingProvider:
         self._context = context
         self._unsupported = unsupported
 
-    def available(self) -> str | None:
-        """Ask the API server for its version."""
-        try:
-            self._kube.version()
-        except BoxError as error:
-            cause = error.facts.get("cause")
-            return f"{error.what}: {cause}" if cause else error.what
-        return None
-
     def exists(self) -> bool:
         """Whether the API server answers."""
-        return self.available() is None
+        try:
+            self._kube.version()
+        except BoxError:
+            return False
+        return True
 
     def look(self) -> Look:
         """Whether the cluster answers and has a version that everything supports."""
@@ -53,12 +48,12 @@ class ExistingProvider:
     def ensure_engine(self, say: Progress) -> None:
         """Nothing runs on this machine."""
 
-    def create(self, say: Progress) -> Changes:
+    def create(self, say: Progress) -> Changes:  # noqa: ARG002 (part of the protocol)
         """Create nothing. Raises ClusterGone when the cluster does not answer, BadInput for an unsupported version."""
         self._require_supported(self._kube.version())
         return Changes(unchanged=[f"cluster {self._kube.context}"])
 
-    def delete(self, say: Progress) -> list[str]:
+    def delete(self, say: Progress) -> list[str]:  # noqa: ARG002 (part of the protocol)
         """Refuse: it is not ours."""
         raise BadInput(
             f"cluster {self._kube.context} was not made here, and is not deleted",
@@ -81,7 +76,7 @@ class ExistingProvider:
         kube = self._kube
         return {"provider": self.name, "context": kube.context, "server": kube.server, "kubernetes": kube.version()}
 
-    def gateway_url(self, *, tls: bool = False) -> str:
+    def gateway_url(self, *, tls: bool = False) -> str:  # noqa: ARG002 (part of the protocol)
         """Return nothing: the gateway's load balancer knows its address."""
         return ""
 

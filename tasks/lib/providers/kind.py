@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tasks.lib.compatibility import triple
 from tasks.lib.component import Changes, Look, State
-from tasks.lib.container import ContainerEngine, Fault, cannot_install
+from tasks.lib.container import ContainerEngine, Fault
 from tasks.lib.errors import BadInput, ClusterGone, CommandFailed, NotReady
 from tasks.lib.packages.store import Store
 from tasks.lib.providers import Progress, machine
@@ -55,19 +55,9 @@ class KindProvider:
         self._kind = KindCommand(wanted.cluster, kind, store, kubeconfig)
         self._kubeconfig = kubeconfig
 
-    def available(self) -> str | None:
-        """Ask for an engine; one that we may install counts."""
-        fault = self._engine.probe().fault
-        if fault is None:
-            return None
-        reason = cannot_install(install=self._wanted.install)
-        if fault in (Fault.NO_CLIENT, Fault.NO_DAEMON):
-            return f"{fault} ({reason})" if reason else None
-        return str(fault)
-
     def exists(self) -> bool:
-        """Whether the cluster has containers, running or not."""
-        return self._engine.probe().fault is not Fault.NO_CLIENT and bool(self._nodes.all())
+        """Whether the cluster has containers, running or not; without an engine that answers it has none."""
+        return self._engine.probe().fault is None and bool(self._nodes.all())
 
     def nodes(self) -> list[str]:
         """Return the names of the nodes, control plane first."""
@@ -105,7 +95,8 @@ class KindProvider:
         """Make the cluster, or repair it: start what is stopped, delete and make anew what was cut off.
 
         Raises BadInput when a cluster of this name is there and can never become what is wanted, NotAvailable for what
-        the machine lacks, NotReady naming the nodes that are not ready in time, ClusterGone when it is deleted meanwhile.
+        the machine lacks, NotReady naming the nodes that are not ready in time, ClusterGone when it is deleted
+        meanwhile.
         """
         self.ensure_engine(say)
         nodes = self._sound(say)
@@ -123,7 +114,12 @@ class KindProvider:
         return Changes(created=created, configured=configured, unchanged=unchanged)
 
     def delete(self, say: Progress) -> list[str]:
-        """Delete the cluster, and only that. Return what was removed; the engine stays."""
+        """Delete the cluster, and only that. Return what was removed; the engine stays.
+
+        Raises NotAvailable when there is an engine that may have it, and that does not answer.
+        """
+        if self._engine.probe().fault not in (Fault.NO_CLIENT, Fault.OTHER_ENGINE):
+            self.ensure_engine(say)
         removed = [f"node {name}" for name in self.nodes()] if self.exists() else []
         if removed:
             say(f"deleting cluster {self._wanted.cluster}")
@@ -147,7 +143,7 @@ class KindProvider:
 
     def info(self) -> Mapping[str, str]:
         """Return facts for people."""
-        nodes = ", ".join(f"{node.name} ({node.state})" for node in self._nodes.all())
+        nodes = ", ".join(f"{node.name} ({node.state})" for node in self._nodes.all()) if self.exists() else ""
         return {
             "provider": self.name,
             "cluster": self._wanted.cluster,

@@ -108,7 +108,7 @@ class Nodes:
         return {line.split(maxsplit=1)[1].split("/")[1]: line.split()[0] for line in lines}
 
     def write_hosts(self, node: str, wanted: Mapping[str, str]) -> bool:
-        """Make a node's registry settings what is wanted; return whether anything changed. containerd reads them anew."""
+        """Make a node's registry settings what is wanted; return whether anything changed. containerd rereads them."""
         present = self.hosts(node)
         if present == digests(wanted):
             return False

@@ -86,12 +86,7 @@ def detect(settings: "Settings", load: Callable[[str], "Versions"], make: Make) 
     `load` reads the versions for a source (its overlay included), `make` makes the source. Raises BadInput for an
     unknown name, NotAvailable with everything that was tried when nothing works.
     """
-    if settings.source == AUTO:
-        wanted = [name for name in NAMES if name != "mirror" or settings.mirror]
-    elif settings.source in NAMES:
-        wanted = [settings.source]
-    else:
-        raise BadInput(f"no source {settings.source!r}", facts={"known": ", ".join((AUTO, *NAMES))})
+    wanted = candidates(settings)
     tried: dict[str, str] = {}
     for name in wanted:
         versions = load(name)
@@ -105,6 +100,15 @@ def detect(settings: "Settings", load: Callable[[str], "Versions"], make: Make) 
         facts=tried,
         hint="check the network, or name a registry that has everything: --source mirror --mirror HOST:PORT",
     )
+
+
+def candidates(settings: "Settings") -> list[str]:
+    """Return the sources that come into question, the preferred one first. Raises BadInput for an unknown name."""
+    if settings.source == AUTO:
+        return [name for name in NAMES if name != "mirror" or settings.mirror]
+    if settings.source in NAMES:
+        return [settings.source]
+    raise BadInput(f"no source {settings.source!r}", facts={"known": ", ".join((AUTO, *NAMES))})
 
 
 def _why(asked: str, name: str, tried: Mapping[str, str]) -> tuple[str, ...]:

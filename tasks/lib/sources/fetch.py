@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.lib.errors import FetchFailed
-from tasks.lib.packages.store import Store
+from tasks.lib.packages.store import Store, file_digest
+from tasks.lib.sources import reach
 
 if TYPE_CHECKING:
     import requests
@@ -20,7 +21,19 @@ def fetch(store: Store, url: str, target: Path, sha256: str = "") -> Path:
     Raises FetchFailed when the server does not answer, the download is cut off or the checksum is wrong; nothing is
     left behind then.
     """
-    return store.once(target, lambda work: download(url, work, sha256))
+    return locked(store.once(target, lambda work: download(url, work, sha256)), sha256)
+
+
+def locked(path: Path, sha256: str) -> Path:
+    """Hold a file against the lock: an earlier run may have fetched it, before it was locked. Raises FetchFailed."""
+    wanted = sha256.removeprefix("sha256:")
+    if wanted and (got := file_digest(path)) != wanted:
+        raise FetchFailed(
+            f"{path.name}: not the locked file",
+            facts={"file": path, "locked": f"sha256:{wanted}", "got": f"sha256:{got}"},
+            hint=f"rm {path}   then run again",
+        )
+    return path
 
 
 def download(url: str, target: Path, sha256: str = "") -> None:
@@ -35,7 +48,9 @@ def download(url: str, target: Path, sha256: str = "") -> None:
             promised = reply.headers.get("Content-Length")
     except requests.RequestException as error:
         raise FetchFailed(
-            f"{url}: cannot be fetched", facts={"cause": error}, hint="check the network, then run again"
+            f"{url}: cannot be fetched",
+            facts={"cause": reach.innermost(error)},
+            hint="check the network, then run again",
         ) from error
     if promised and "Content-Encoding" not in reply.headers and size != int(promised):
         raise FetchFailed(

@@ -21,7 +21,7 @@ from tasks.lib.mirror import Mirror
 from tasks.lib.packages import indexes
 from tasks.lib.packages.charts import Charts
 from tasks.lib.packages.debian import Base, find_mirror
-from tasks.lib.packages.gomodule import GoModules
+from tasks.lib.packages.gomodule import GoModules, Sum, nothing_locked
 from tasks.lib.packages.images import Images
 from tasks.lib.packages.node import NodeImage, parts_of
 from tasks.lib.packages.recipes import Recipes
@@ -47,7 +47,7 @@ class PackagesSource:
     """Everything built from published packages.
 
     `local` says whether the nodes are containers of ours, which reach the registry beside them by its name. `install`
-    allows what is missing (a container engine, debootstrap) to be installed.
+    allows what is missing (a container engine, debootstrap) to be installed. `locked` knows the sums of modules.
     """
 
     name = "packages"
@@ -61,6 +61,7 @@ class PackagesSource:
         engine: ContainerEngine,
         local: bool = True,
         install: bool = True,
+        locked: Sum = nothing_locked,
     ) -> None:
         self._versions = versions
         self._store = store
@@ -68,7 +69,7 @@ class PackagesSource:
         self._engine = engine
         self._local = local
         self._install = install
-        self._modules = GoModules(store)
+        self._modules = GoModules(store, locked)
         self._workshop = Workshop(self._modules, recipes)
         self._base = Base(store, recipes.debian, engine, install=install)
         self._images = Images(store, recipes, self._modules, self._base.userland(), self._workshop.build_now)
@@ -278,7 +279,7 @@ def _attempt(
     try:
         if not stop.is_set():
             piece(stop)
-    except BaseException as error:  # carried to the thread that waits, and raised there
+    except BaseException as error:  # noqa: BLE001 (carried to the thread that waits, and raised there)
         done.put((name, error))
     else:
         done.put((name, None))

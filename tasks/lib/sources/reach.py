@@ -46,18 +46,18 @@ def _ask(url: str) -> str:
     try:
         reply = requests.head(url, timeout=EACH_S, allow_redirects=False)
     except requests.exceptions.SSLError as error:
-        return f"the certificate is not trusted ({_innermost(error)})"
+        return f"the certificate is not trusted ({innermost(error)})"
     except requests.exceptions.ProxyError as error:
-        return f"the proxy refuses ({_innermost(error)})"
+        return f"the proxy refuses ({innermost(error)})"
     except requests.exceptions.Timeout:
         return f"no answer within {EACH_S:g} s"
     except requests.exceptions.RequestException as error:
-        return f"no connection ({_innermost(error)})"
+        return f"no connection ({innermost(error)})"
     refused = reply.status_code in _REFUSED or reply.status_code >= 500  # noqa: PLR2004 (HTTP's own boundary)
     return f"HTTP {reply.status_code}" if refused else ""
 
 
-def _innermost(error: BaseException) -> str:
+def innermost(error: BaseException) -> str:
     """Return the system's own words: the library's wrapping says little."""
     text = str(error)
     found = re.findall(r"\[Errno -?\d+\] ([^()'\"]+)", text)

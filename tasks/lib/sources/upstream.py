@@ -11,12 +11,11 @@ from tasks.lib import mirror, registry, shell
 from tasks.lib.errors import CommandFailed, FetchFailed
 from tasks.lib.mirror import Engine, Mirror
 from tasks.lib.packages.store import Store, file_digest
-from tasks.lib.sources import reach
-from tasks.lib.sources.fetch import fetch
+from tasks.lib.sources import fetch, reach
 
 if TYPE_CHECKING:
     from tasks.lib.component import Say
-    from tasks.lib.versions import Versions
+    from tasks.lib.versions import Chart, Image, Manifest, Versions
 
 NO_TAG_RESOLVING = ("kind.local", "ko.local", "dev.local")
 """Knative's own default."""
@@ -99,7 +98,8 @@ class Upstream:
             if chart.repo.startswith("oci://")
             else [chart.chart, "--repo", chart.repo]
         )
-        return self._store.once(target, lambda work: self._pull(name, [*words, "--version", chart.version], work))
+        found = self._store.once(target, lambda work: self._pull(name, [*words, "--version", chart.version], work))
+        return fetch.locked(found, self._locked("charts", name))
 
     def _pull(self, name: str, words: list[str], target: Path) -> None:
         folder = target.parent
@@ -126,7 +126,7 @@ class Upstream:
         """Return the manifest, downloaded once."""
         manifest = self._versions.manifests[name]
         target = self._store.path("manifests", f"{name}-{manifest.version}.yaml")
-        return fetch(self._store, manifest.url, target, self._locked("manifests", name))
+        return fetch.fetch(self._store, manifest.url, target, self._locked("manifests", name))
 
     def values(self, chart: str) -> Mapping[str, Any]:  # noqa: ARG002 (part of the protocol)
         """Nothing is laid over the charts' values."""
@@ -190,5 +190,5 @@ class Upstream:
         needed = filter(self._needed, self._versions.images.values())
         return sorted({registry.split(each.ref)[0] for each in needed})
 
-    def _needed(self, entry: Any) -> bool:
+    def _needed(self, entry: "Chart | Manifest | Image") -> bool:
         return self._stages is None or entry.stage in self._stages

@@ -1,0 +1,229 @@
+"""Pods that try ways through the network from inside, and what is to be read from what they print.
+
+A pod goes round after round until it is deleted, and prints a line for each attempt (manifests/verify/probe.py). What a
+change of policy did is read from rounds that certainly began after it: rounds are counted in the pod, so that no two
+clocks are compared. The judgements are pure, and never take a way that leads nowhere for one that is closed.
+"""
+
+import json
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tasks.lib.checks import Scene
+from tasks.lib.errors import NotReady, Refused
+from tasks.lib.kube import pods
+from tasks.lib.kube.api import Obj, Ref, not_yet
+from tasks.lib.scratch import PREFIX, Scratch
+
+IMAGE = "kserve-sklearnserver"
+SCRIPT = "verify/probe.py"
+ROLE_LABEL = "verify-role"
+
+START_S = 180.0
+"""Seconds for a probe pod to run; its image may have to be pulled."""
+
+LIFE_S = 900
+INTERVAL_S, CONNECT_S, ANSWER_S = 0.5, 2.0, 60.0
+
+ROUNDS = 2
+"""How many rounds in a row have to show the same."""
+
+_TAIL_LINES = 1000
+_CONNECTED = "connected"
+_CLOSED = frozenset({"timed out", "refused", "unreachable"})
+"""How a closed way shows: packets are dropped, or rejected. Counts only beside a control that gets through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way to try: a TCP connection, and a request over it where there is a path."""
+
+    name: str
+    host: str
+    port: int
+    method: str = "GET"
+    path: str = ""
+    host_header: str = ""
+    body: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """What became of one way in one round. `connect` is about the connection, the rest about the request over it."""
+
+    round: int
+    way: str
+    connect: str
+    status: int = 0
+    body: str = ""
+    error: str = ""
+    elapsed_s: float = 0.0
+
+    def __str__(self) -> str:
+        answer = f", HTTP {self.status} {' '.join(self.body.split())[:120]}" if self.status else ""
+        return f"{self.way}: {self.connect}{answer or (f', {self.error}' if self.error else '')}".rstrip()
+
+
+Rounds = Sequence[Mapping[str, Attempt]]
+
+
+def listen(port: int) -> Obj:
+    """Return the order to accept connections."""
+    return {"listen": port, "seconds": LIFE_S}
+
+
+def call(ways: Collection[Way]) -> Obj:
+    """Return the order to try ways."""
+    return {
+        "ways": [asdict(way) for way in ways],
+        "seconds": LIFE_S,
+        "interval_s": INTERVAL_S,
+        "connect_s": CONNECT_S,
+        "answer_s": ANSWER_S,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbePod:
+    """A probe pod that runs."""
+
+    scene: Scene
+    ref: Ref
+    address: str
+    role: str
+
+    def rounds(self, after: int = 0) -> Rounds:
+        """Return the whole rounds with a number above `after`, oldest first."""
+        where = f"/api/v1/namespaces/{self.ref.namespace}/pods/{self.ref.name}/log?tailLines={_TAIL_LINES}"
+        kube = self.scene.box.kube
+        text = kube.raw("GET", where, accept="application/json, */*", patience_s=5, subject=f"log of {self.ref}")
+        return parse(str(text), after)
+
+    def mark(self) -> int:
+        """Return the number above which rounds certainly begin after now.
+
+        The one that is under way does not count, nor does one that has ended and is not in the log yet.
+        """
+        found = self.rounds()
+        return (next(iter(found[-1].values())).round if found else 0) + 2
+
+
+def parse(text: str, after: int = 0) -> Rounds:
+    """Read a log. A round that is cut off (at the beginning of a tail) or still being written does not count."""
+    rounds: dict[int, dict[str, Attempt]] = {}
+    for line in text.splitlines():
+        try:
+            found = Attempt(**json.loads(line))
+        except (ValueError, TypeError):
+            continue  # not one of our lines: the first of a tail, or what Python says when it dies
+        rounds.setdefault(found.round, {})[found.way] = found
+    width = max((len(each) for each in rounds.values()), default=0)
+    return [rounds[number] for number in sorted(rounds) if number > after and len(rounds[number]) == width]
+
+
+def pod(scene: Scene, namespace: str, role: str, order: Obj) -> Obj:
+    """Return a probe pod. It meets the `restricted` standard, and is small enough for any quota."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{PREFIX}{role}-{secrets.token_hex(3)}",
+            "namespace": namespace,
+            "labels": {ROLE_LABEL: role, "sidecar.istio.io/inject": "false"},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": LIFE_S + 60,
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [_container(scene, order)],
+        },
+    }
+
+
+def _container(scene: Scene, order: Obj) -> Obj:
+    script = scene.box.manifest(SCRIPT).read_text(encoding="utf-8")
+    return {
+        "name": "probe",
+        "image": scene.box.versions.images[IMAGE].ref,
+        "command": ["python", "-c", script, json.dumps(order)],
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "32Mi"},
+            "limits": {"cpu": "200m", "memory": "128Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def start(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj) -> ProbePod:
+    """Make a probe pod and wait until it runs. Raises Refused when it is not admitted, NotReady when it does not."""
+    wanted = pod(scene, namespace, role, order)
+    if why := scene.observe(lambda: _made(scratch, wanted), START_S):
+        raise NotReady(why)
+    ref, found = Ref.of(wanted), dict[str, Obj]()
+
+    def obstacle() -> str:
+        found["pod"] = scene.box.kube.get(ref) or {}
+        return not_running(found["pod"])
+
+    if why := scene.observe(obstacle, START_S):
+        raise NotReady(f"{ref} does not run: {why}", hint=f"kubectl -n {namespace} describe pod {ref.name}")
+    return ProbePod(scene=scene, ref=ref, address=found["pod"]["status"]["podIP"], role=role)
+
+
+def _made(scratch: Scratch, wanted: Obj) -> str:
+    """Make the pod. In a namespace that was just made, its service account follows."""
+    try:
+        scratch.add(wanted)
+    except Refused as error:
+        if not_yet(error) or "serviceaccount" in str(error):
+            return error.what
+        raise
+    return ""
+
+
+def not_running(found: Obj) -> str:
+    """Return why a pod does not run; empty when it does, and has an address."""
+    status = found.get("status") or {}
+    if status.get("phase") == "Running" and status.get("podIP"):
+        return ""
+    return pods.reason(found) or f"phase {status.get('phase', 'unknown')}"
+
+
+def reaches(rounds: Rounds, ways: Collection[str], who: str) -> str:
+    """Return what stands in the way of: in the newest rounds, all of these ways connected. Empty when nothing does."""
+    return _unlike(rounds, ways, who, {_CONNECTED})
+
+
+def closed(rounds: Rounds, ways: Collection[str], who: str) -> str:
+    """Return what stands in the way of: in the newest rounds, each of these ways was closed by the network.
+
+    A name that does not resolve is not a closed way. Whether something is at its other end is for a control to show.
+    """
+    return _unlike(rounds, ways, who, _CLOSED)
+
+
+def _unlike(rounds: Rounds, ways: Collection[str], who: str, wanted: Collection[str]) -> str:
+    newest = rounds[-ROUNDS:]
+    if len(newest) < ROUNDS:
+        return f"{who}: has not tried often enough yet"
+    for each in newest:
+        for way in ways:
+            attempt = each.get(way)
+            if attempt is None or attempt.connect not in wanted:
+                return f"{who}: {attempt or f'{way}: not tried'}"
+    return ""
+
+
+def words(rounds: Rounds, ways: Collection[str]) -> str:
+    """Return how the ways ended in the newest round ("timed out"), for a sentence."""
+    newest = rounds[-1] if rounds else {}
+    return " and ".join(dict.fromkeys(newest[way].connect for way in ways if way in newest))

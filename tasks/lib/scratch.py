@@ -1,0 +1,101 @@
+"""Objects that a check makes for a while: probe pods, policies, a namespace.
+
+Each is labelled, and written into an inventory of its own before it is made. So whatever becomes of a run, nothing it
+made stays: the next `verify` removes what carries the label before it does anything else, and `up` and `down` remove
+what is in an inventory that no component has (converge.orphans).
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+from tasks.lib import names
+from tasks.lib.errors import BoxError
+from tasks.lib.kube import inventory, wait
+from tasks.lib.kube.api import Cluster, Obj, Ref
+from tasks.lib.kube.inventory import Inventory
+
+LABEL = f"{names.DOMAIN}/verify"
+PREFIX = "verify-"
+
+GONE_S = 120.0
+"""Seconds for what was deleted to be gone."""
+
+_KINDS = (("networking.k8s.io/v1", "NetworkPolicy"), ("v1", "Pod"), ("v1", "Namespace"))
+"""What checks make, in the order in which it is deleted: an allowance must not outlive what it was made for."""
+
+
+class Scratch:
+    """The objects of one check, gone again when the `with` block is left. `owner` names the check."""
+
+    def __init__(self, kube: Cluster, owner: str, cancel: threading.Event) -> None:
+        self._kube, self._cancel = kube, cancel
+        self.component = f"{PREFIX}{owner}"
+        self._made: dict[Ref, str] = {}
+
+    def add(self, obj: Obj) -> Ref:
+        """Make an object. Raises Refused when it is not admitted."""
+        labels = {**(obj["metadata"].get("labels") or {}), LABEL: "true", names.COMPONENT_LABEL: self.component}
+        labelled = {**obj, "metadata": {**obj["metadata"], "labels": labels}}
+        ref = Ref.of(labelled)
+        entries = {each.key: (each, None) for each in (*self._made, ref)}
+        inventory.save(self._kube, Inventory(component=self.component, entries=entries))
+        self._made[ref] = ""  # from here on it may be there, whatever we hear of it
+        self._made[ref] = self._kube.create(labelled)["metadata"]["uid"]
+        return ref
+
+    def take_away(self, ref: Ref) -> None:
+        """Delete an object."""
+        self._kube.delete(ref)
+        self._made.pop(ref, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(BoxError) if error else contextlib.nullcontext():  # the first error is the one to tell
+            self._remove_all()
+
+    def _remove_all(self) -> None:
+        if not self._made:
+            return
+        _delete(self._kube, self._made)
+        there = {ref: uid for ref, uid in self._made.items() if uid}
+        wait.until_gone(self._kube, there, GONE_S, cancel=self._cancel)
+        self._kube.delete(_inventory(self.component))
+
+
+def sweep(kube: Cluster, say: Callable[[str], None], cancel: threading.Event) -> list[str]:
+    """Remove what an earlier run left behind, and return its names. Raises NotReady when it does not go."""
+    left: dict[Ref, str] = {}
+    for api_version, kind in _KINDS:
+        found = kube.list(api_version, kind, selector=LABEL, heads=True)
+        left |= {Ref.of(each): each["metadata"]["uid"] for each in found}
+    _delete(kube, left)
+    wait.until_gone(kube, left, GONE_S, say, cancel)
+    maps = kube.list("v1", "ConfigMap", names.PLATFORM_NAMESPACE, names.COMPONENT_LABEL, heads=True)
+    for each in maps:
+        if each["metadata"]["name"].startswith(inventory.name(PREFIX)):
+            kube.delete(Ref.of(each))
+    return [str(ref) for ref in left]
+
+
+def _delete(kube: Cluster, refs: Mapping[Ref, str] | Iterable[Ref]) -> None:
+    """Ask for the deletion of everything, and go on after a failure: the first one is raised at the end."""
+    failed: list[BoxError] = []
+    order = [kind for _, kind in _KINDS]
+    for ref in sorted(refs, key=lambda each: order.index(each.kind)):
+        try:
+            kube.delete(ref)
+        except BoxError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def _inventory(component: str) -> Ref:
+    return Ref("v1", "ConfigMap", names.PLATFORM_NAMESPACE, inventory.name(component))

@@ -1,0 +1,212 @@
+"""The whole product on a real cluster, in the order in which a user meets it. No fakes.
+
+The tests share one cluster and build on each other; the first that fails makes the rest meaningless, and they say so.
+"""
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tasks.lib import names
+from tasks.lib.kube.api import Ref
+from tests.cluster.platform import CLUSTER, Platform, changed
+
+pytestmark = pytest.mark.cluster
+
+MODEL = "model-a-sklearn-iris"
+POINTS: dict[str, Callable[[Platform], bool]] = {
+    "the first node's container is there": lambda each: bool(each.nodes()),
+    "cert-manager is being applied": lambda each: each.applying("cert-manager"),
+    "istiod is being applied": lambda each: each.applying("istiod"),
+    "kserve is being applied": lambda each: each.applying("kserve"),
+    "tenant a is being applied": lambda each: each.applying("tenant-a"),
+    "the model is being served for the first time": lambda each: each.applying(MODEL),
+}
+"""Where `up` is killed, in the order in which a run reaches them."""
+
+_broken: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def in_order(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Skip what builds on a test that failed."""
+    if _broken:
+        pytest.skip(f"builds on {_broken[0]}, which failed")
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        _broken.append(request.node.name)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_any_point(platform: Platform, point: str) -> None:
+    result = platform.interrupt(["up"], lambda: POINTS[point](platform), signal.SIGKILL)
+
+    assert result.code == -signal.SIGKILL
+
+
+def test_interrupted_it_says_what_was_in_flight(platform: Platform) -> None:
+    result = platform.interrupt(["up", "--force"], lambda: platform.applying(MODEL), signal.SIGINT)
+
+    assert result.code == 130
+    assert "interrupted" in result.err
+    assert "in flight" in result.err
+
+
+def test_run_again_it_comes_up_and_a_model_answers(platform: Platform) -> None:
+    result = platform.run("up").ok()
+
+    assert "a/sklearn-iris says [1, 1, 0, 2]" in result.out
+    assert "left out" in result.err  # gateway and obs: never reported as done
+    platform.run("status").ok()
+
+
+def test_a_second_run_changes_nothing(platform: Platform) -> None:
+    before = platform.versions()
+
+    result = platform.run("up").ok()
+
+    assert "\n0 changes in " in result.err
+    assert changed(before, platform.versions()) == set()
+
+
+def test_a_plan_of_what_is_there_is_to_skip_it(platform: Platform) -> None:
+    planned = platform.json("plan")
+
+    assert {each["action"] for each in planned["components"]} == {"skip", "left out"}
+    assert planned["fetch"] == {}
+
+
+def test_what_was_changed_by_hand_is_found_and_put_back(platform: Platform) -> None:
+    kube = platform.kube
+    policy = Ref("networking.k8s.io/v1", "NetworkPolicy", "tenant-a", "default-deny")
+    config = Ref("v1", "ConfigMap", names.KNATIVE_NAMESPACE, "config-domain")
+    kube.delete(policy)
+    path = f"/api/v1/namespaces/{config.namespace}/configmaps/{config.name}"
+    kube.raw("PATCH", path, {"data": {"by.hand.example": ""}}, content_type="application/merge-patch+json")
+    patch = {"data": {"127.0.0.1.sslip.io": "edited: by hand\n"}}
+    kube.raw("PATCH", path, patch, content_type="application/merge-patch+json")
+
+    planned = {each["name"]: each for each in platform.json("plan")["components"]}
+    assert any(line.startswith(f"create {policy}") for line in planned["tenant-a"]["changes"])
+    assert any(line.startswith(f"change {config}") for line in planned["knative"]["changes"])
+
+    result = platform.run("up").ok()
+
+    assert "\n2 changes in " in result.err
+    assert kube.get(policy)
+    found = kube.get(config)
+    assert found
+    assert found["data"]["127.0.0.1.sslip.io"] == ""
+
+
+def test_a_changed_value_touches_just_its_objects(platform: Platform) -> None:
+    before = platform.versions()
+    platform.edit(
+        "config/tenants.yaml",
+        lambda text: text.replace("summary: reserved for pytorch-resnet", 'quota: {pods: "7"}\n    summary: other'),
+    )
+
+    platform.run("up").ok()
+
+    assert changed(before, platform.versions()) - {
+        f"ConfigMap {names.PLATFORM_NAMESPACE}/inventory-tenant-c"
+    } == {"ResourceQuota tenant-c/tenant"}
+
+
+def test_what_is_no_longer_wanted_is_pruned(platform: Platform) -> None:
+    platform.edit("config/tenants.yaml", lambda text: re.sub(r"  - name: c\n(    .*\n)+", "", text))
+
+    result = platform.run("up").ok()
+
+    assert "tenant-c" in result.err
+    assert platform.kube.get(Ref("v1", "Namespace", None, "tenant-c")) is None
+    assert not [ref for ref in platform.inventory() if "tenant-c" in str(ref)]
+
+
+def test_a_tenant_comes_and_goes_and_leaves_nothing(platform: Platform) -> None:
+    platform.run("tenants").ok()
+    everything, others = platform.inventory(), platform.versions()
+
+    platform.run("tenant.add", "--name", "d", "--quota", "requests.cpu=1,pods=5").ok()
+    added = platform.inventory() - everything
+    assert Ref("v1", "Namespace", None, "tenant-d") in added
+    assert {ref for ref in others if "tenant-a" in str(ref) or "tenant-b" in str(ref)}
+    assert {name for name in changed(others, platform.versions()) if "tenant-d" not in name and "-d" not in name} == set()
+
+    again = platform.run("tenant.add", "--name", "d").ok()
+    assert "is as it was" in again.out
+    listed = {each["name"]: each for each in platform.json("tenant.list")}
+    assert listed["d"]["from"] == "command"
+    assert listed["d"]["quota"]["pods"] == "5"
+    platform.run("up").ok()  # a tenant that was added by command is not pruned
+    assert platform.kube.get(Ref("v1", "Namespace", None, "tenant-d"))
+
+    platform.run("tenant.remove", "--name", "d").ok()
+    assert {str(ref) for ref in platform.inventory() - everything} == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tenant.add", "--name", "Not_A_Label"], "is not a DNS label"),
+        (["tenant.add", "--name", "kube"], "is reserved"),
+        (["tenant.add", "--name", "x", "--quota", "requests.cpu=many"], "requests.cpu"),
+        (["tenant.remove", "--name", "a"], "has models: sklearn-iris"),
+        (["tenant.remove", "--name", "nobody"], "no tenant 'nobody'"),
+        (["model.predict", "--name", "nothing"], "no model 'nothing'"),
+        (["model.predict", "--name", "sklearn-iris", "--data", "[[1,"], "not JSON"),
+        (["up", "--source", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_touched(platform: Platform, words: list[str], said: str) -> None:
+    before = platform.versions()
+
+    result = platform.run(*words)
+
+    assert result.code == 2
+    assert said in result.err
+    assert "Traceback" not in result.err
+    assert changed(before, platform.versions()) == set()
+
+
+def test_of_two_runs_the_second_says_who_is_at_work(platform: Platform) -> None:
+    first = platform.start("up", "--force")
+    while first.poll() is None and (second := platform.run("certs", "--no-wait")).code == 0:
+        pass  # the first has not begun yet
+
+    assert second.code == 5
+    assert f"pid {first.pid}" in second.err
+    assert "since" in second.err
+    platform.finish(first).ok()
+
+
+def test_models_answer_by_both_protocols(platform: Platform) -> None:
+    (model,) = platform.json("model.list")
+    assert model["state"] == "ready"
+    for protocol in ("v1", "v2"):
+        found = platform.run(
+            "model.predict", "--name", "a/sklearn-iris", "--protocol", protocol, "--data", "[[5.1, 3.5, 1.4, 0.2]]"
+        ).ok()
+        assert found.out.strip() == "[0]"
+
+
+def test_every_claim_holds(platform: Platform) -> None:
+    result = platform.run("verify", "--json", "--junit", str(platform.folder / "verify.xml"))
+
+    assert result.code == 0, result.out
+    assert (platform.folder / "verify.xml").stat().st_size
+
+
+def test_down_removes_what_was_made_and_nothing_else(platform: Platform) -> None:
+    assert platform.nodes()
+
+    result = platform.run("down").ok()
+
+    assert platform.nodes() == []
+    assert f"{CLUSTER}-control-plane" in result.out
+    assert "left over: 0\n  (nothing)" in result.out
+    again = platform.run("down").ok()
+    assert "removed: 0\n  (nothing)" in again.out
