@@ -22,5 +22,5 @@ def run_tests(_: Context, only: list[str] | None = None, keyword: str = "", keep
     """
     from tasks.lib import suites
 
-    if not suites.test(only or (), keyword=keyword, keep_cluster=keep_cluster):
+    if not suites.run_all(only or (), keyword=keyword, keep_cluster=keep_cluster):
         raise Exit(code=1)

@@ -73,7 +73,7 @@ def answered(model: Model, replies: Mapping[str, Reply]) -> Result:
         return failed(f"no right answer by {' and '.join(wrong) or 'any protocol'}", evidence)
     times = ", ".join(f"{protocol} in {reply.elapsed_s:.2f} s" for protocol, reply in replies.items())
     measured = {f"{protocol}_s": round(reply.elapsed_s, 3) for protocol, reply in replies.items()}
-    return passed(f"{list(model.predictions)}: {times}", **measured)
+    return passed(f"{list(model.predictions)}: {times}", measured=measured)
 
 
 def _wrong(model: Model, reply: Reply) -> str:
@@ -96,7 +96,7 @@ def _inside(model: Model, scene: Scene) -> Result:
         if why:
             return failed(f"no right answer within {_INSIDE_S:.0f} s on {ways[0].host}", why)
         took = pod.rounds()[-1][asking.INSIDE].elapsed_s
-    return passed(f"in {took:.2f} s", answer_s=took)
+    return passed(f"in {took:.2f} s", measured={"answer_s": took})
 
 
 def _zero(model: Model, scene: Scene) -> Result:
@@ -133,5 +133,5 @@ def cycled(model: Model, slept_s: float, reply: Reply, pods: Sequence[Obj]) -> R
         return failed("it answered at zero pods: something else answers for it")
     return passed(
         f"zero {slept_s:.0f} s after the last request; the first answer then took {reply.elapsed_s:.1f} s",
-        to_zero_s=round(slept_s, 1), cold_answer_s=round(reply.elapsed_s, 2),
+        measured={"to_zero_s": round(slept_s, 1), "cold_answer_s": round(reply.elapsed_s, 2)},
     )  # fmt: skip

@@ -40,11 +40,14 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A container that runs: what was asked for, and the digest of what the node has. Empty: it does not say."""
+    """A container that runs: what was asked for, and the digest of what the node has.
+
+    It is empty for an image that came another way than through a pull (`kind load`): the node knows no digest then.
+    """
 
     place: str
     image: str
-    digest: str
+    digest: str = ""
 
 
 def checks(tenants: Iterable[Tenant]) -> list[Check]:
@@ -74,8 +77,9 @@ def pins(box: Box) -> dict[str, Pin]:
     for image in box.versions.images.values():
         host, repository, _ = registry.split(image.ref)
         locked = image.digest or lock.digest(f"images.{image.name}")
-        digest = locked if built is None else built.get(image.name, "")
-        found[f"{host}/{repository}"] = Pin(name=image.name, version=image.version, digest=digest)
+        found[f"{host}/{repository}"] = Pin(
+            name=image.name, version=image.version, digest=locked if built is None else built.get(image.name, "")
+        )
     return found
 
 
@@ -91,14 +95,13 @@ def running(pods: Iterable[Obj]) -> Iterator[Running]:
             for each in status.get(key) or []:
                 if each.get("imageID"):
                     place = f"{meta['namespace']}/{meta['name']}/{each['name']}"
-                    _, at, digest = each["imageID"].partition("@")
                     image = asked.get(each["name"], each.get("image", ""))
-                    yield Running(place=place, image=image, digest=digest if at else "")
+                    yield Running(place=place, image=image, digest=each["imageID"].partition("@")[2])
 
 
 def judge(found: Sequence[Running], wanted: Mapping[str, Pin], *, elsewhere: int = 0, word: str = "locked") -> Result:
     """Hold what runs against what is pinned. `word` says where the digests come from."""
-    wrong, same, unlocked = list[str](), 0, dict[str, None]()
+    wrong, open_, same = list[str](), dict[str, list[str]](), 0
     for each in found:
         host, repository, reference = registry.split(each.image)
         pin = wanted.get(f"{host}/{repository}")
@@ -106,21 +109,21 @@ def judge(found: Sequence[Running], wanted: Mapping[str, Pin], *, elsewhere: int
             wrong.append(f"{each.place}: {each.image} is not in config/versions.yaml")
         elif why := _differs(each, reference, pin):
             wrong.append(f"{each.place}: {pin.name} {why}")
-        elif pin.digest and each.digest:
-            same += 1
+        elif reason := _incomparable(each, pin, word):
+            open_.setdefault(reason, []).append(pin.name)
         else:
-            unlocked[pin.name if not pin.digest else f"{pin.name} (the node does not say its digest)"] = None
-    count = len(found) - same
+            same += 1
     if wrong:
         return failed(f"{len(wrong)} of {len(found)} containers run something else", "\n".join(wrong))
+    lines = [f"{len(images)} {reason}: {', '.join(dict.fromkeys(images))}" for reason, images in open_.items()]
+    count = len(found) - same
     if not same:
-        return skipped(f"nothing that runs is {word}: {count} containers of {', '.join(unlocked) or 'no image'}")
-    told = f"{same} containers run what is {word}"
-    if unlocked:
-        told += f"; not {word}: {count} containers of {', '.join(unlocked)}"
+        return skipped(f"none of {count} containers can be held against what is {word}", "\n".join(lines))
+    told = f"{same} containers run what is {word}" + (f", {count} cannot be held against it" if count else "")
     if elsewhere:
-        told += f"; {elsewhere} containers in other namespaces are the cluster's own"
-    return passed(told, locked=same, not_locked=count, elsewhere=elsewhere)
+        lines.append(f"{elsewhere} in other namespaces are the cluster's own")
+    measured = {"same": same, "not_comparable": count, "elsewhere": elsewhere}
+    return passed(told, "\n".join(lines), measured=measured)
 
 
 def _differs(each: Running, reference: str, pin: Pin) -> str:
@@ -130,3 +133,9 @@ def _differs(each: Running, reference: str, pin: Pin) -> str:
     if pin.digest and each.digest and each.digest != pin.digest:
         return f"runs {each.digest} instead of {pin.digest}"
     return ""
+
+
+def _incomparable(each: Running, pin: Pin, word: str) -> str:
+    if not pin.digest:
+        return f"not {word}"
+    return "" if each.digest else "of which the node says no digest"

@@ -67,7 +67,7 @@ def account_job(box: Box, action: str, tenant: str, credentials_secret: str) -> 
         "tenantSecret": credentials_secret,
     }
     stamp = render.digest([values, box.manifest("model-store/account.py").read_text()])[:8]
-    values["name"] = f"model-store-{action}-{tenant}-{stamp}"
+    values["name"] = names.account_job(action, tenant, stamp)
     (job,) = render.fill(render.load_objects(box.manifest("model-store/account-job.yaml")), values)
     return dict(job)
 

@@ -29,7 +29,7 @@ def component(tenant: Tenant) -> ObjectsComponent:
 
 def component_name(tenant: str) -> str:
     """Return the name of a tenant's component."""
-    return f"tenant-{tenant}"
+    return names.tenant_component(tenant)
 
 
 def account_secret(tenant: str) -> str:

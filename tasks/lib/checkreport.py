@@ -138,7 +138,7 @@ def _case(suite: ET.Element, finding: Finding) -> None:
     elif result.verdict is Verdict.SKIPPED:
         ET.SubElement(case, "skipped", {"message": _printable(result.says)})
     elif result.says:
-        ET.SubElement(case, "system-out").text = _printable(result.says)
+        ET.SubElement(case, "system-out").text = _printable("\n".join(filter(None, [result.says, result.evidence])))
 
 
 def _printable(text: str) -> str:

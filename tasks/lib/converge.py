@@ -79,7 +79,7 @@ def up(
             run.outcomes |= prune(session)
     run.wall_s = time.monotonic() - begun
     run.critical = engine.critical_path(graph, {name: each for name, each in run.outcomes.items() if name in graph})
-    _conclude(run, folder, command, "" if run.error else next_command)
+    _conclude(run, folder, command, box.settings.cluster, "" if run.error else next_command)
     return run
 
 
@@ -108,12 +108,12 @@ def _anew(session: Session) -> Session:
     return session
 
 
-def _conclude(run: Run, folder: runs.RunFolder, command: str, next_command: str) -> None:
+def _conclude(run: Run, folder: runs.RunFolder, command: str, cluster: str, next_command: str) -> None:
     """Write down how the run came out, and tell it."""
     seconds, path = run.critical
     folder.write_outcomes(
-        run.outcomes, command=command, wall_s=round(run.wall_s, 3), peak_mib=round(runs.peak_mib(), 1),
-        critical={"seconds": round(seconds, 3), "components": path},
+        run.outcomes, command=command, cluster=cluster, wall_s=round(run.wall_s, 3),
+        peak_mib=round(runs.peak_mib(), 1), critical={"seconds": round(seconds, 3), "components": path},
     )  # fmt: skip
     sys.stderr.write(
         "\n" + report.summary(

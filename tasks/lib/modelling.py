@@ -10,9 +10,9 @@ from tasks.lib import names, quantity, tenancy
 from tasks.lib.errors import BadInput
 from tasks.lib.render import Obj
 
-_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-_LONGEST = 40
 FORMATS = ("sklearn",)
+_SCHEMA = 1
+_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,60 +39,90 @@ class Model:
         """The Knative Service that KServe makes for it; its route is the model's address."""
         return f"{self.name}-predictor"
 
-    @property
-    def storage_uri(self) -> str:
-        """Where KServe's storage initializer finds the artefact."""
-        return f"s3://tenant-{self.tenant}/{self.name}"
-
     def host(self, domain: str) -> str:
         """The host name of its external URL."""
         return f"{self.knative_service}.{self.namespace}.{domain}"
 
 
 def load(path: Path, tenants: Sequence[str] | None = None) -> list[Model]:
-    """Read config/models.yaml. Raises BadInput naming file and key.
+    """Read config/models.yaml. Its trainers are in manifests/models beside config. Raises BadInput naming file and key.
 
     A model of an unknown tenant is an error too, unless `tenants` is None: then they are not known yet.
     """
     from tasks.lib import yamlfile
 
     document = yamlfile.mapping(yamlfile.load(path), where=str(path), required=("schema", "models"))
+    yamlfile.check_schema(document, _SCHEMA, where=str(path))
     models: list[Model] = []
     for index, each in enumerate(document["models"] or []):
-        model = _model(each, f"{path}: models[{index}]", tenants)
+        where = f"{path}: models[{index}]"
+        entry = yamlfile.mapping(
+            each, where=where, required=("name", "tenant", "format", "trainer", "example"),
+            optional=("min_replicas", "max_replicas", "resources"),
+        )  # fmt: skip
+        _check(entry, where, path.parents[1], tenants)
+        model = _model(entry, where)
         if any((other.tenant, other.name) == (model.tenant, model.name) for other in models):
-            raise BadInput(f"{path}: models[{index}].name: {model.name!r} is there twice in tenant {model.tenant}")
+            raise yamlfile.bad(entry, "name", where, f"{model.name!r} is there twice in tenant {model.tenant}")
         models.append(model)
     return models
 
 
-def _model(given: object, where: str, tenants: Sequence[str] | None) -> Model:
+def _check(entry: dict[str, Any], where: str, root: Path, tenants: Sequence[str] | None) -> None:
+    """Raise BadInput unless the names in an entry are possible, and those of things that are there."""
     from tasks.lib import yamlfile
 
-    entry = yamlfile.mapping(
-        given, where=where, required=("name", "tenant", "format", "trainer"),
-        optional=("min_replicas", "max_replicas", "resources", "example"),
-    )  # fmt: skip
-    name = str(entry["name"])
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST:
-        raise BadInput(f"{where}.name: {name!r} is not a DNS label of at most {_LONGEST} characters")
-    if tenants is not None and entry["tenant"] not in tenants:
-        raise BadInput(f"{where}.tenant: no tenant {entry['tenant']!r}", facts={"known": ", ".join(tenants)})
-    if entry["format"] not in FORMATS:
-        raise BadInput(f"{where}.format: {entry['format']!r} is not served", facts={"known": ", ".join(FORMATS)})
-    example = yamlfile.mapping(
-        entry.get("example", {}), where=f"{where}.example", optional=("instances", "predictions")
-    )
+    name, tenant, form, trainer = (yamlfile.text(entry, key, where=where) for key in _TEXTS)
+    if not _NAME.fullmatch(name):
+        problem = f"{name!r} is not a DNS label that begins with a letter: lower-case letters, digits and '-'"
+        raise yamlfile.bad(entry, "name", where, problem)
+    if tenants is not None and tenant not in tenants:
+        raise yamlfile.bad(entry, "tenant", where, f"no tenant {tenant!r}", known=", ".join(tenants))
+    longest, tightest = room(tenant)
+    if len(name) > longest:
+        problem = f"{name!r} has {len(name)} characters; {longest} is the limit, so that {tightest} fits in a label"
+        raise yamlfile.bad(entry, "name", where, problem)
+    if form not in FORMATS:
+        raise yamlfile.bad(entry, "format", where, f"{form!r} is not served", known=", ".join(FORMATS))
+    script = f"manifests/models/{trainer}/train.py"
+    if not (root / script).is_file():
+        raise yamlfile.bad(entry, "trainer", where, f"there is no {script}")
+
+
+_TEXTS = ("name", "tenant", "format", "trainer")
+
+
+def room(tenant: str) -> tuple[int, str]:
+    """Return how long the name of a model of this tenant may be, and the name made of it that says so."""
+    return names.room((names.artefact_component(tenant, "NAME"), names.training_job("NAME"), names.revision("NAME")))
+
+
+def _model(entry: dict[str, Any], where: str) -> Model:
+    instances, predictions = _example(entry["example"], f"{where}.example")
     return Model(
-        name=name,
-        tenant=str(entry["tenant"]),
-        format=entry["format"],
-        trainer=str(entry["trainer"]),
+        **{key: entry[key] for key in _TEXTS},
         **_replicas(entry, where),
         resources=_resources(entry.get("resources", {}), f"{where}.resources"),
-        instances=example.get("instances", []),
-        predictions=example.get("predictions", []),
+        instances=instances,
+        predictions=predictions,
     )
+
+
+def _example(given: object, where: str) -> tuple[list[list[float]], list[Any]]:
+    """Return what a model is asked, rows of numbers of one length, and the right answer to each."""
+    from tasks.lib import yamlfile
+
+    example = yamlfile.mapping(given, where=where, required=("instances", "predictions"))
+    rows, answers = example["instances"], example["predictions"]
+    if not (isinstance(rows, list) and rows and all(_is_row(each, len(rows[0])) for each in rows)):
+        raise yamlfile.bad(example, "instances", where, "rows of numbers are wanted, at least one, all of one length")
+    if not (isinstance(answers, list) and len(answers) == len(rows)):
+        raise yamlfile.bad(example, "predictions", where, f"a list of {len(rows)} is wanted, one for each instance")
+    return rows, answers
+
+
+def _is_row(given: object, length: int) -> bool:
+    return isinstance(given, list) and len(given) == length > 0 and all(type(each) in {int, float} for each in given)
 
 
 def _replicas(entry: Mapping[str, Any], where: str) -> dict[str, int]:
@@ -116,11 +146,15 @@ def _resources(given: object, where: str) -> dict[str, dict[str, str]]:
     return out
 
 
-def inference_service(model: Model) -> Obj:
-    """The InferenceService of a model, Serverless, scaling down to `min_replicas`."""
+def inference_service(model: Model, storage_uri: str) -> Obj:
+    """The InferenceService of a model, Serverless, scaling down to `min_replicas`.
+
+    `storage_uri` is that of one artefact, and no other is ever there: a new one makes a new revision, and an older
+    revision that starts again still finds its own.
+    """
     server: dict[str, Any] = {
         "modelFormat": {"name": model.format},
-        "storageUri": model.storage_uri,
+        "storageUri": storage_uri,
         "resources": {side: dict(amounts) for side, amounts in model.resources.items()},
     }
     return {

@@ -1,5 +1,7 @@
 """Names we give to things in a cluster. One place for each."""
 
+from collections.abc import Iterable
+
 DOMAIN = "inference-in-a-box"
 
 PLATFORM_NAMESPACE = "inference-in-a-box"
@@ -21,3 +23,47 @@ HTTPS_NODE_PORT = 30443
 
 MODEL_STORE = "model-store"
 MODEL_STORE_PORT = 7070
+
+LONGEST_LABEL = 63
+"""Characters that the value of a label, or a DNS label, may have."""
+
+ARTEFACT = ".artefact"
+
+_STAMP = "0123abcd"
+"""The form of the digest at the end of a Job's name."""
+
+
+def tenant_component(tenant: str) -> str:
+    """The component of a tenant."""
+    return f"tenant-{tenant}"
+
+
+def account_job(action: str, tenant: str, stamp: str = _STAMP) -> str:
+    """The Job that makes (`ensure`) or removes (`remove`) a tenant's account in the model store."""
+    return f"{MODEL_STORE}-{action}-{tenant}-{stamp}"
+
+
+def model_component(tenant: str, model: str) -> str:
+    """The component that serves a model. Neither name can have a dot, so no two models share a component."""
+    return f"model-{tenant}.{model}"
+
+
+def artefact_component(tenant: str, model: str) -> str:
+    """The component that trains a model."""
+    return f"{model_component(tenant, model)}{ARTEFACT}"
+
+
+def training_job(model: str, stamp: str = _STAMP) -> str:
+    """The Job that trains a model."""
+    return f"train-{model}-{stamp}"
+
+
+def revision(model: str) -> str:
+    """What Knative calls a version of a model, and labels its pods with."""
+    return f"{model}-predictor-00001"
+
+
+def room(forms: Iterable[str]) -> tuple[int, str]:
+    """Return how long a name may be: in each form, where it is called NAME, it has to fit in a label. And the tightest."""
+    tightest = max(forms, key=len)
+    return LONGEST_LABEL - len(tightest) + len("NAME"), tightest

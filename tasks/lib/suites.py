@@ -58,7 +58,7 @@ class Result:
     seconds: float = 0.0
 
 
-def test(only: Collection[str] = (), *, keyword: str = "", keep_cluster: bool = False) -> bool:
+def run_all(only: Collection[str] = (), *, keyword: str = "", keep_cluster: bool = False) -> bool:
     """Run the suites and print how they came out; return whether nothing failed. Raises BadInput."""
     wanted = checks(only, keyword=keyword, keep_cluster=keep_cluster)
     results = run(ROOT, wanted, _write, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)

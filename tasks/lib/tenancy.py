@@ -21,8 +21,10 @@ CREDENTIALS_SECRET = "model-store"  # noqa: S105 (a name)
 
 RESERVED = frozenset({"default", "system", "platform", "admin", "kube", "istio", "knative", "kserve", "public"})
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_LONGEST = 40
-"""A model's host name, `<model>-predictor.tenant-<name>`, and a Job's name have to fit beside it in 63 characters."""
+_SCHEMA = 1
+_LONGEST, _TIGHTEST = names.room(
+    (names.tenant_component("NAME"), names.account_job("ensure", "NAME"), names.account_job("remove", "NAME"))
+)
 
 QUOTA_KEYS = {
     "requests.cpu": "requests.cpu",
@@ -63,7 +65,7 @@ def check_name(name: str, taken: Iterable[str] = ()) -> str:
     if not _LABEL.fullmatch(name):
         rule = "is not a DNS label: lower-case letters, digits and '-', beginning and ending with a letter or digit"
     elif len(name) > _LONGEST:
-        rule = f"has {len(name)} characters; {_LONGEST} is the limit"
+        rule = f"has {len(name)} characters; {_LONGEST} is the limit, so that {_TIGHTEST} fits in a label"
     elif name in RESERVED:
         rule = f"is reserved ({', '.join(sorted(RESERVED))})"
     elif name in set(taken):
@@ -106,6 +108,7 @@ def load(path: Path) -> tuple[list[Tenant], dict[str, str]]:
     from tasks.lib import yamlfile
 
     document = yamlfile.mapping(yamlfile.load(path), where=str(path), required=("schema", "defaults", "tenants"))
+    yamlfile.check_schema(document, _SCHEMA, where=str(path))
     defaults = check_quota(document["defaults"].get("quota", {}), {}, f"{path}: defaults.quota")
     tenants: list[Tenant] = []
     for index, each in enumerate(document["tenants"] or []):

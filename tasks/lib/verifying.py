@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import checks as tables
-from tasks.lib import board, checkreport, checks, converge, engine, provenance, report, runs, scratch
+from tasks.lib import board, checkreport, checkrun, checks, converge, engine, provenance, report, runs, scratch
 from tasks.lib.checks import Check, Finding, Verdict
 from tasks.lib.engine import Planned
 from tasks.lib.errors import BadInput, ClusterGone
@@ -78,7 +78,7 @@ def _make(session: Session, chosen: Sequence[Check], emitter: Emitter) -> list[F
     box, graph = session.box, session.graph
     emitter.note("looking at what the checks need")
     looks = look(session, checks.targets(chosen, graph.stages))
-    return checks.run(
+    return checkrun.run(
         chosen, box=box, looks=looks, stages=graph.stages, emit=emitter, jobs=box.settings.jobs
     )  # fmt: skip
 

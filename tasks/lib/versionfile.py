@@ -49,8 +49,7 @@ def read(root: Path) -> tuple[dict[str, Located], dict[str, Product]]:
     """Return every entry by its key ("tools.helm", …, "kubernetes"), and the products they make up."""
     where = str(root / FILE)
     data = yamlfile.mapping(yamlfile.load(root / FILE), where=where, required=("schema", *_KEYS, "compatibility"))
-    if data["schema"] != SCHEMA:
-        raise yamlfile.bad(data, "schema", where, f"{data['schema']!r} is not known", allowed=str(SCHEMA))
+    yamlfile.check_schema(data, SCHEMA, where=where)
     found = {"kubernetes": data["kubernetes"]}
     for section in _KEYS:
         if section != "kubernetes":

@@ -128,6 +128,12 @@ def mapping(given: object, *, where: str, required: Iterable[str] = (), optional
     return found
 
 
+def check_schema(given: dict[str, Any], known: int, *, where: str) -> None:
+    """Raise BadInput unless a file's `schema` is the one that is known."""
+    if given["schema"] != known:
+        raise bad(given, "schema", where, f"{given['schema']!r} is not known", allowed=str(known))
+
+
 def table(given: object, *, where: str) -> dict[str, Any]:
     """Return `given` when it is a mapping whose keys are text (names chosen by the user). Raises BadInput."""
     if not isinstance(given, dict):

@@ -89,13 +89,16 @@ class Platform:
             out, err = process.communicate()
             err += f"\nkilled after {timeout_s:g} s"
         command = " ".join(map(str, process.args))  # type: ignore[arg-type]
-        print(f"$ {command}  (exit {process.returncode})\n{out}{err}")
+        print(f"$ {command}  (exit {process.returncode})\n{out}{err}")  # noqa: T201 (pytest shows it on failure)
         return Result(command=command, code=process.returncode, out=out, err=err, seconds=time.monotonic() - begun)
 
-    def interrupt(self, words: list[str], when: Callable[[], bool], number: signal.Signals) -> Result:
-        """Start a command and send it a signal as soon as something is seen. Fails when it ends before."""
+    def interrupt(self, words: list[str], when: Callable[[int], bool], number: signal.Signals) -> Result:
+        """Start a command and send it a signal as soon as something is seen. Fails when it ends before.
+
+        `when` is told the process id of the command.
+        """
         process = self.start(*words)
-        while process.poll() is None and not when():
+        while process.poll() is None and not when(process.pid):
             time.sleep(_POLL_S)
         if process.poll() is None:
             process.send_signal(number)
@@ -115,13 +118,22 @@ class Platform:
         )  # fmt: skip
         return found.stdout.split()
 
+    def seen(self, ref: Ref) -> Obj | None:
+        """Return an object; None also while there is no cluster to ask."""
+        try:
+            return self.kube.get(ref)
+        except BoxError:
+            return None
+
     def applying(self, component: str) -> bool:
         """Whether a component has an inventory whose apply has not come to its end."""
-        try:
-            found = self.kube.get(Ref("v1", "ConfigMap", names.PLATFORM_NAMESPACE, inventory.name(component)))
-        except BoxError:
-            return False
-        return bool(found) and not (found or {})["data"]["digest"]
+        found = self.seen(Ref("v1", "ConfigMap", names.PLATFORM_NAMESPACE, inventory.name(component)))
+        return found is not None and not found["data"]["digest"]
+
+    def at_work(self, pid: int) -> bool:
+        """Whether a process holds the cluster's lease."""
+        found = self.seen(Ref("coordination.k8s.io/v1", "Lease", names.PLATFORM_NAMESPACE, "run"))
+        return found is not None and f"/{pid}/" in found["spec"].get("holderIdentity", "")
 
     def versions(self, selector: str = names.COMPONENT_LABEL) -> dict[Ref, str]:
         """Return the resource version of every object that carries our label, but for what changes by itself."""

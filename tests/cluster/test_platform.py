@@ -15,14 +15,14 @@ from tests.cluster.platform import CLUSTER, Platform, changed
 
 pytestmark = pytest.mark.cluster
 
-MODEL = "model-a-sklearn-iris"
+MODEL = Ref("serving.kserve.io/v1beta1", "InferenceService", "tenant-a", "sklearn-iris")
 POINTS: dict[str, Callable[[Platform], bool]] = {
     "the first node's container is there": lambda each: bool(each.nodes()),
     "cert-manager is being applied": lambda each: each.applying("cert-manager"),
     "istiod is being applied": lambda each: each.applying("istiod"),
     "kserve is being applied": lambda each: each.applying("kserve"),
     "tenant a is being applied": lambda each: each.applying("tenant-a"),
-    "the model is being served for the first time": lambda each: each.applying(MODEL),
+    "the model is being served for the first time": lambda each: each.seen(MODEL) is not None,
 }
 """Where `up` is killed, in the order in which a run reaches them."""
 
@@ -42,13 +42,13 @@ def in_order(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point(platform: Platform, point: str) -> None:
-    result = platform.interrupt(["up"], lambda: POINTS[point](platform), signal.SIGKILL)
+    result = platform.interrupt(["up"], lambda _: POINTS[point](platform), signal.SIGKILL)
 
     assert result.code == -signal.SIGKILL
 
 
 def test_interrupted_it_says_what_was_in_flight(platform: Platform) -> None:
-    result = platform.interrupt(["up", "--force"], lambda: platform.applying(MODEL), signal.SIGINT)
+    result = platform.interrupt(["up", "--force"], platform.at_work, signal.SIGINT)
 
     assert result.code == 130
     assert "interrupted" in result.err
@@ -111,9 +111,9 @@ def test_a_changed_value_touches_just_its_objects(platform: Platform) -> None:
 
     platform.run("up").ok()
 
-    assert changed(before, platform.versions()) - {
-        f"ConfigMap {names.PLATFORM_NAMESPACE}/inventory-tenant-c"
-    } == {"ResourceQuota tenant-c/tenant"}
+    assert changed(before, platform.versions()) - {f"ConfigMap {names.PLATFORM_NAMESPACE}/inventory-tenant-c"} == {
+        "ResourceQuota tenant-c/tenant"
+    }
 
 
 def test_what_is_no_longer_wanted_is_pruned(platform: Platform) -> None:
@@ -134,7 +134,8 @@ def test_a_tenant_comes_and_goes_and_leaves_nothing(platform: Platform) -> None:
     added = platform.inventory() - everything
     assert Ref("v1", "Namespace", None, "tenant-d") in added
     assert {ref for ref in others if "tenant-a" in str(ref) or "tenant-b" in str(ref)}
-    assert {name for name in changed(others, platform.versions()) if "tenant-d" not in name and "-d" not in name} == set()
+    touched = changed(others, platform.versions())
+    assert {name for name in touched if "tenant-d" not in name and "-d" not in name} == set()
 
     again = platform.run("tenant.add", "--name", "d").ok()
     assert "is as it was" in again.out

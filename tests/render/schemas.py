@@ -14,9 +14,8 @@ import gzip
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +47,23 @@ class Kind:
     schema: Schema
 
 
-@dataclass(frozen=True, kw_only=True)
 class Schemas:
     """Kinds by (apiVersion, kind), and the definitions that Kubernetes' own refer to."""
 
-    kinds: Mapping[tuple[str, str], Kind]
-    definitions: Mapping[str, Schema]
-    _made: dict[tuple[str, str], Draft4Validator] = field(default_factory=dict)
+    def __init__(self, kinds: Mapping[tuple[str, str], Kind], definitions: Mapping[str, Schema]) -> None:
+        self.kinds = kinds
+        self.definitions = definitions
+        self._closed = {name: closed(schema) for name, schema in definitions.items()}
+        self._validators: dict[tuple[str, str], Draft4Validator] = {}
 
     def problems(self, obj: Obj) -> list[str]:
         """Return everything that is wrong with an object, each as `place: what`; empty when it is valid."""
         key = (obj["apiVersion"], obj["kind"])
         if key not in self.kinds:
             return [f"no schema is known for {obj['kind']} of {obj['apiVersion']}"]
-        if key not in self._made:
-            self._made[key] = _Validator(self._root(self.kinds[key]), format_checker=FORMATS)
-        found = self._made[key].iter_errors(filled(obj, self.kinds[key].schema))
+        if key not in self._validators:
+            self._validators[key] = _Validator(self._root(self.kinds[key].schema), format_checker=FORMATS)
+        found = self._validators[key].iter_errors(filled(obj, self.kinds[key].schema))
         return sorted(f"{_place(error)}: {_said(error)}" for error in found)
 
     def namespaced(self, api_version: str, kind: str) -> bool | None:
@@ -73,24 +73,15 @@ class Schemas:
 
     def over(self, kinds: Mapping[tuple[str, str], Kind]) -> "Schemas":
         """Return these schemas with other ones in the place of some."""
-        return Schemas(kinds={**self.kinds, **kinds}, definitions=self.definitions)
+        return Schemas({**self.kinds, **kinds}, self.definitions)
 
-    def _root(self, kind: Kind) -> Schema:
-        root = closed(kind.schema)
-        if "$ref" not in root:
-            root["properties"] = {**root.get("properties", {}), **_HEAD}
-            root["required"] = sorted({"apiVersion", "kind", "metadata", *root.get("required", [])})
-            return {**root, "definitions": self._closed_definitions}
-        return {"allOf": [root], "definitions": self._closed_definitions}
-
-    @property
-    def _closed_definitions(self) -> Schema:
-        return _closed_all(json.dumps(self.definitions))
-
-
-@cache
-def _closed_all(definitions: str) -> Schema:
-    return {name: closed(schema) for name, schema in json.loads(definitions).items()}
+    def _root(self, schema: Schema) -> Schema:
+        root = closed(schema)
+        if "$ref" in root:  # one of Kubernetes' own
+            return {"allOf": [root], "definitions": self._closed}
+        root["properties"] = {**root.get("properties", {}), **_HEAD}
+        root["required"] = sorted({"apiVersion", "kind", "metadata", *root.get("required", [])})
+        return {**root, "definitions": self._closed}
 
 
 def read(path: Path) -> Schema:
@@ -118,11 +109,11 @@ def load(folder: Path = FOLDER) -> Schemas:
         assert not found.keys() & new.keys(), f"{path.name}: {sorted(found.keys() & new.keys())} are there twice"
         found |= new
         definitions |= content["definitions"]
-    return Schemas(kinds=found, definitions=definitions)
+    return Schemas(found, definitions)
 
 
 def filled(value: Any, schema: Schema) -> Any:
-    """Return a value with the defaults of its schema filled in, on every level (a null that may not be one included)."""
+    """Return a value with the defaults of its schema filled in, also in the place of a null that may not be one."""
     if isinstance(value, dict):
         known, other = schema.get("properties", {}), schema.get("additionalProperties")
         rest = other if isinstance(other, dict) else {}
@@ -196,11 +187,9 @@ def _each_key_once(_: Any, keys: list[str], value: Any, __: Any) -> Iterator[Val
             seen.add(key)
 
 
-_Validator = extend(Draft4Validator, {_EACH_KEY_ONCE: _each_key_once})
+_Validator = extend(Draft4Validator, {_EACH_KEY_ONCE: _each_key_once})  # type: ignore[no-untyped-call]
 
-_QUANTITY = re.compile(
-    r"[+-]?(\d+(\.\d*)?|\.\d+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?\d+))?"
-)  # (k8s.io/apimachinery/pkg/api/resource)
+_QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?\d+))?")
 _DURATION = re.compile(r"[+-]?(0|((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+)")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
@@ -237,21 +226,26 @@ def _step(name: str) -> str:
 
 def _said(error: ValidationError) -> str:
     """Return what is wrong, in one line and without whole objects."""
+    wanted: Any = error.validator_value
+    instance: Any = error.instance
     if error.validator == "additionalProperties":
-        unknown = sorted(set(error.instance) - set(error.schema.get("properties", {})))
+        schema: Any = error.schema
+        unknown = sorted(set(instance) - set(schema.get("properties", {})))
         return f"unknown field{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
     if error.validator == "required":
         return f"{error.message.split(chr(39))[1]} is missing"
-    value = json.dumps(error.instance)
-    value = value if len(value) <= _SHORT else f"{value[:_SHORT]}…"
+    if error.validator == _EACH_KEY_ONCE:
+        return error.message
+    value = _brief(json.dumps(instance))
     if error.validator == "type":
-        wanted = error.validator_value
         return f"{value} is not {' or '.join(wanted) if isinstance(wanted, list) else wanted}"
+    if error.validator == "enum":
+        return f"{value} is not one of {_brief(', '.join(map(str, wanted)))}"
     if error.validator in {"anyOf", "oneOf", "allOf", "not"}:
-        return f"{value} has none of the allowed forms ({error.validator}{_first(error.context or ())})"
-    return error.message if len(error.message) <= 2 * _SHORT else f"{value}: {error.validator} {error.validator_value}"
+        causes = dict.fromkeys(f"{_place(each)}: {_said(each)}" for each in error.context or ())
+        return _brief(f"{value} has none of the allowed forms ({error.validator}): {'; '.join(causes)}", 2 * _SHORT)
+    return f"{value} is not right: {error.validator} {_brief(str(wanted))}"
 
 
-def _first(causes: Iterable[ValidationError]) -> str:
-    found = dict.fromkeys(f"{_place(each)}: {_said(each)}" for each in causes)
-    return f": {'; '.join(found)}" if found else ""
+def _brief(text: str, longest: int = _SHORT) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"

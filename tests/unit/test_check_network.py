@@ -378,6 +378,12 @@ def test_without_two_sides_there_is_nothing_to_show(tenants: list[Tenant], model
     assert [each.probe(boxes.scene()).verdict for each in found] == [Verdict.SKIPPED]
 
 
+def test_without_an_example_there_is_no_control() -> None:
+    bare = Model(name="iris", tenant="a", format="sklearn", trainer="iris")
+    (apart,) = (each for each in network.checks(TENANTS, [bare]) if each.id == network.APART)
+    assert apart.probe(boxes.scene(Network())).verdict is Verdict.SKIPPED
+
+
 def test_enforcement_has_to_be_proven_first() -> None:
     (apart,) = (each for each in network.checks(TENANTS, [MODEL]) if each.id == network.APART)
     assert network.ENFORCED in apart.needs

@@ -397,19 +397,19 @@ PINS = {
 }
 
 
-def container(image: str, digest: str = ONE, place: str = "istio-system/istiod/discovery") -> Running:
-    return Running(place=place, image=image, digest=digest)
+def container(image: str, digest: str = ONE) -> Running:
+    return Running(place="istio-system/istiod/discovery", image=image, digest=digest)
 
 
 def test_locked_containers_pass_and_what_is_not_locked_is_counted() -> None:
     given = ["istio/pilot:1.26.2", f"docker.io/istio/pilot@{ONE}", "quay.io/jetstack/webhook:v1"]
     found = versions.judge([container(each) for each in given], PINS, elsewhere=7)
-    assert said(found) == (
-        "passed",
-        "2 containers run what is locked; not locked: 1 containers of webhook; "
-        "7 containers in other namespaces are the cluster's own",
-    )
-    assert found.measured == {"locked": 2, "not_locked": 1, "elsewhere": 7}
+    assert said(found) == ("passed", "2 containers run what is locked, 1 cannot be held against it")
+    assert found.evidence == "1 not locked: webhook\n7 in other namespaces are the cluster's own"
+    assert found.measured == {"same": 2, "not_comparable": 1, "elsewhere": 7}
+    assert said(versions.judge([container("istio/pilot:1.26.2")], PINS, word="built here")) == (
+        "passed", "1 containers run what is built here",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -433,14 +433,9 @@ def test_another_image_tag_or_digest_fails(running: Running, why: str) -> None:
 
 
 def test_nothing_locked_is_skipped_and_never_passed() -> None:
-    unlocked = [container("quay.io/jetstack/webhook:v1")]
-    assert said(versions.judge(unlocked, PINS)) == (
-        "skipped", "nothing that runs is locked: 1 containers of webhook",
-    )  # fmt: skip
-    silent = [container("istio/pilot:1.26.2", "")]
-    assert said(versions.judge(silent, PINS)) == (
-        "skipped", "nothing that runs is locked: 1 containers of istio-pilot (the node does not say its digest)",
-    )  # fmt: skip
+    found = versions.judge([container("quay.io/jetstack/webhook:v1"), container("istio/pilot:1.26.2", "")], PINS)
+    assert said(found) == ("skipped", "none of 2 containers can be held against what is locked")
+    assert found.evidence == "1 not locked: webhook\n1 of which the node says no digest: istio-pilot"
     assert versions.judge([], PINS).verdict is Verdict.SKIPPED
 
 

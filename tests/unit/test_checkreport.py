@@ -30,7 +30,10 @@ FINDINGS = [
         "mesh.plaintext-refused", "a pod outside the mesh cannot reach a model in clear text",
         failed("HTTP 200 came back in clear text", "first\nsecond \x1b[31m"), 2.0, fix="invoke mesh --force",
     ),
-    finding("models.reaches-zero", "iris reaches zero", passed("zero after 95 s", to_zero_s=95.2), 101.4, "a/iris"),
+    finding(
+        "models.reaches-zero", "iris reaches zero", passed("zero after 95 s", measured={"to_zero_s": 95.2}), 101.4,
+        "a/iris",
+    ),
     finding("network.apart", "tenants are kept apart", skipped("there is only one tenant"), 0.001),
 ]  # fmt: skip
 

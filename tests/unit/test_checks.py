@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import checks
+from tasks.lib import checkrun, checks
 from tasks.lib.checks import Check, Finding, Result, Scene, Verdict, failed, passed, skipped
 from tasks.lib.engine import Planned
 from tasks.lib.errors import BadInput, NotReady
@@ -38,7 +38,7 @@ def run_with_events(
     *given: Check, jobs: int = 4, looks: Mapping[str, Planned] = LOOKS
 ) -> tuple[dict[str, Finding], list[Event]]:
     events: list[Event] = []
-    found = checks.run(given, box=boxes.box(), looks=looks, stages=STAGES, emit=events.append, jobs=jobs)
+    found = checkrun.run(given, box=boxes.box(), looks=looks, stages=STAGES, emit=events.append, jobs=jobs)
     return {each.check.name: each for each in found}, events
 
 
@@ -179,7 +179,7 @@ def test_the_board_is_told_what_came_of_a_check() -> None:
 
 
 def test_a_check_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "GRACE_S", 0.1)
+    monkeypatch.setattr(checkrun, "GRACE_S", 0.1)
     release = threading.Event()
 
     def probe(_: Scene) -> Result:
@@ -219,7 +219,7 @@ def test_a_run_that_is_to_stop_says_so() -> None:
         return passed()
 
     with pytest.raises(Interrupted):
-        checks.run(
+        checkrun.run(
             [check("a.x", probe), check("b.x", after=("a.x",))], box=box, looks={}, stages={}, emit=lambda _: None,
             jobs=2,
         )  # fmt: skip

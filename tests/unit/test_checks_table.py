@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tasks import checks as tables, components
-from tasks.lib import checkreport, checks, converge, lease, runlock, verifying
+from tasks.lib import checkreport, checkrun, converge, lease, runlock, verifying
 from tasks.lib.checks import Check, Result, Scene, failed, passed, skipped
 from tasks.lib.errors import BadInput, ClusterGone
 from tasks.lib.modelling import Model
@@ -123,7 +123,7 @@ def table(*given: Check) -> Any:
     return lambda _: list(given)
 
 
-GOOD = Check(id="a.good", claim="good", stage="a", probe=lambda _: passed("yes", some_s=1.5))
+GOOD = Check(id="a.good", claim="good", stage="a", probe=lambda _: passed("yes", measured={"some_s": 1.5}))
 BAD = Check(id="a.bad", claim="bad", stage="a", probe=lambda _: failed("no", "seen"))
 CANNOT = Check(id="b.cannot", claim="cannot", stage="b", probe=lambda _: skipped("why"))
 WRONG = Check(id="b.wrong", claim="wrong", stage="b", probe=lambda _: passed(str(1 // 0)))
@@ -163,7 +163,7 @@ def test_what_stands_in_the_way_is_found_before_anything_is_done(
 ) -> None:
     made: list[str] = []
     monkeypatch.setattr(tables, "table", table(GOOD))
-    monkeypatch.setattr(checks, "run", lambda *_, **__: made.append("run"))
+    monkeypatch.setattr(checkrun, "run", lambda *_, **__: made.append("run"))
     with pytest.raises(BadInput, match="unknown checks: x"):
         verifying.verify(given, verifying.Wanted(only=["x"]))
     with pytest.raises(BadInput, match="--junit"):

@@ -217,3 +217,10 @@ def test_the_list_as_text_and_as_values(
     assert {each["state"] for each in rows} == {"locked"}
     helm = next(each for each in rows if each["key"] == "tools.helm")
     assert helm["value"] == dict.fromkeys(lockfile.PLATFORMS, A)
+
+
+def test_the_lock_of_this_project_is_of_what_is_pinned() -> None:
+    """Otherwise: `invoke versions.lock`. What is built from packages is locked whole."""
+    lock = lockfile.load(ROOT)
+    lockfile.check(lock, lockwants.everything(ROOT))
+    assert not [key for key in lock.unlocked() if key.startswith(("modules.", "wheels."))]

@@ -172,7 +172,11 @@ def node(name: str, cidr: str, address: str) -> Obj:
 
 
 def test_routes_lead_to_every_other_node_that_has_pods() -> None:
-    nodes = [node("here", "10.0.0.0/24", "1.1.1.1"), node("there", "10.0.1.0/24", "1.1.1.2"), node("new", "", "1.1.1.3")]
+    nodes = [
+        node("here", "10.0.0.0/24", "1.1.1.1"),
+        node("there", "10.0.1.0/24", "1.1.1.2"),
+        node("new", "", "1.1.1.3"),
+    ]
 
     assert network.routes(nodes, "here") == {"10.0.1.0/24": "1.1.1.2"}
 

@@ -11,7 +11,7 @@ import pytest
 from tasks.lib.component import Changes, Outcome, Status
 from tasks.lib.errors import NotAvailable, NotReady
 from tasks.lib.events import Emitter, Event, Kind
-from tasks.lib.runs import RunFolder, history
+from tasks.lib.runs import RunFolder, history, peak_mib
 
 MADE = Changes(created=["a", "b"], unchanged=["c"])
 
@@ -145,3 +145,10 @@ def test_a_sink_that_fails_is_dropped_and_the_others_go_on() -> None:
 
 def changed(seconds: float) -> Outcome:
     return Outcome(status=Status.CHANGED, elapsed_s=seconds, changes=MADE)
+
+
+def test_the_most_memory_a_process_held_is_told_also_when_it_is_given_back() -> None:
+    held = bytearray(64 << 20)
+    held[:: 1 << 10] = b"x" * (64 << 10)
+    del held
+    assert 64 <= peak_mib() < 1 << 20

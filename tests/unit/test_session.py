@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import converge, names, session as module, tenancy
+from tasks.lib import converge, lockwants, names, session as module, tenancy, versions
 from tasks.lib.box import Box
 from tasks.lib.component import Status
-from tasks.lib.container import Fault
+from tasks.lib.container import ContainerEngine, Fault
 from tasks.lib.converge import Run
 from tasks.lib.errors import BadInput, BoxError, ClusterGone, NotAvailable
 from tasks.lib.kube import apply
@@ -21,6 +21,7 @@ from tasks.lib.providers.kind import KindProvider
 from tasks.lib.providers.kindcommand import Wanted
 from tasks.lib.session import Session
 from tasks.lib.settings import Settings
+from tasks.lib.sources import Choice
 from tasks.lib.tenancy import Tenant
 from tests.fakes import FakeKube
 
@@ -294,3 +295,23 @@ def test_nothing_is_removed_while_they_cannot_be_read(opened: Session, kube: Fak
         converge.prune(opened)
     assert kept(kube, "tenant-d")
     assert kept(kube, "tenant-gone")
+
+
+# Opening
+
+
+@pytest.mark.parametrize("name", ["kind", "existing"])
+def test_a_box_is_opened_whether_or_not_a_cluster_can_be_had(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins = versions.load(ROOT)
+    source: Any = SimpleNamespace(name="upstream")
+    choice = Choice(source=source, versions=pins, why=("upstream: the first that works",))
+    monkeypatch.setattr("tasks.lib.sources.detect", lambda *_: choice)
+    monkeypatch.setattr(lockwants, "told", lambda *_: "not locked: 3 of 9")
+    monkeypatch.setattr(ContainerEngine, "probe", lambda _: pytest.fail("asked the engine"))
+
+    box = module.open_box(Settings(provider=name))
+
+    assert box.provider.name == name
+    assert box.notes == ("upstream: the first that works", f"{name}: asked for", "not locked: 3 of 9")
+    monkeypatch.setattr(lockwants, "told", lambda *_: "")
+    assert module.open_box(Settings()).notes[1:] == ("kind: nothing else is named",)

@@ -166,6 +166,7 @@ def _named(known: Mapping[str, _T], section: str, name: str) -> _T:
     return known[name]
 
 
+_SCHEMA = 1
 _SECTIONS = ("debian", "python", "wheels", "modules", "programs", "images", "charts", "manifests", "values", "standins")
 
 
@@ -177,6 +178,7 @@ def load(root: Path) -> Recipes:
     """
     where = str(root / FILE)
     data = yamlfile.mapping(yamlfile.load(root / FILE), where=where, required=("schema", "versions", *_SECTIONS))
+    yamlfile.check_schema(data, _SCHEMA, where=where)
     programs = yamlfile.table(data["programs"], where=f"{where}: programs")
     standins = yamlfile.table(data["standins"], where=f"{where}: standins")
     return check(

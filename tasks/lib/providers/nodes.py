@@ -22,9 +22,14 @@ _PULLS = 4
 _PULL_S = 900.0
 _ANSWER_S = 10.0
 _GONE = ("no such container", "is not running", "no such exec")
-# crictl is in kind's own images; ctr is in every node.
-_PULL = f"""if command -v crictl >/dev/null; then exec crictl pull "$0"; fi
-exec ctr --namespace k8s.io images pull --hosts-dir {_CERTS} "$0" """
+# crictl is in kind's own images; ctr is in every node, and leaves out the name by digest that the kubelet reports.
+_PULL = f"""set -eu
+if command -v crictl >/dev/null; then exec crictl pull "$0"; fi
+images() {{ ctr --namespace k8s.io images "$@"; }}
+images pull --hosts-dir {_CERTS} "$0"
+case $0 in *@*) exit ;; esac
+images tag --force "$0" "${{0%:*}}@$(images list "name==$0" | awk 'NR == 2 {{ print $3 }}')"
+"""
 _WRITE = 'mkdir -p "$0" && cat >"$0/.new" && mv "$0/.new" "$0/hosts.toml"'
 
 

@@ -28,8 +28,8 @@ PRODUCTS = {"knative-serving": "knative"}
 
 KEPT = frozenset({
     "$ref", "default", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "maxItems", "maxLength",
-    "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "multipleOf", "nullable", "pattern",
-    "required", "type", "uniqueItems", "x-kubernetes-embedded-resource", "x-kubernetes-int-or-string",
+    "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "multipleOf", "nullable",
+    "pattern", "required", "type", "uniqueItems", "x-kubernetes-embedded-resource", "x-kubernetes-int-or-string",
     "x-kubernetes-list-map-keys", "x-kubernetes-list-type", "x-kubernetes-preserve-unknown-fields",
 })  # fmt: skip
 DROPPED = frozenset({
@@ -80,10 +80,10 @@ def kinds(definitions: Iterable[Schema]) -> Iterator[Schema]:
                 }  # fmt: skip
 
 
-def product(name: str, version: str, found: Iterable[Schema], definitions: Mapping[str, Schema] | None = None) -> Schema:
+def product(name: str, version: str, found: Iterable[Schema], definitions: Mapping[str, Schema]) -> Schema:
     """Return the content of a file."""
     ordered = sorted(found, key=lambda each: (each["group"], each["kind"], each["version"]))
-    return {"product": name, "version": version, "kinds": ordered, "definitions": dict(definitions or {})}
+    return {"product": name, "version": version, "kinds": ordered, "definitions": dict(definitions)}
 
 
 def kubernetes(swagger: Schema, version: str) -> Schema:
@@ -156,7 +156,7 @@ def read(path: Path) -> Schema:
     if path.name == "swagger.json":
         return kubernetes(json.loads(path.read_bytes()), version)
     documents = yaml.safe_load_all(path.read_bytes())
-    return product(name, version, kinds(each for each in documents if each))
+    return product(name, version, kinds(each for each in documents if each), {})
 
 
 def packed(content: Schema) -> bytes:

@@ -80,12 +80,12 @@ class Controller:
     def _reconcile(self, ingress: dict[str, Any]) -> None:
         if ingress["metadata"].get("deletionTimestamp"):
             return
-        digest = hashlib.sha256(
-            (json.dumps(ingress["spec"], sort_keys=True) + key(ingress)).encode()
-        ).hexdigest()
+        digest = hashlib.sha256((json.dumps(ingress["spec"], sort_keys=True) + key(ingress)).encode()).hexdigest()
         wanted = virtual_service(ingress, NAMES, digest)
         meta = wanted["metadata"]
-        path = f"{ISTIO}/namespaces/{meta['namespace']}/virtualservices/{meta['name']}?fieldManager={MANAGER}&force=true"
+        path = (
+            f"{ISTIO}/namespaces/{meta['namespace']}/virtualservices/{meta['name']}?fieldManager={MANAGER}&force=true"
+        )
         self._api.call("PATCH", path, wanted, kubeapi.APPLY)
         obstacle = self._unprobed(ingress, digest)
         after = self._report(ingress, obstacle)
@@ -141,7 +141,9 @@ def _same(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Whether nothing but times differs."""
 
     def bare(status: dict[str, Any]) -> Any:
-        conditions = [{k: v for k, v in each.items() if k != "lastTransitionTime"} for each in status.get("conditions", [])]
+        conditions = [
+            {k: v for k, v in each.items() if k != "lastTransitionTime"} for each in status.get("conditions", [])
+        ]
         return {**status, "conditions": sorted(conditions, key=lambda each: each["type"])}
 
     return bool(bare(before) == bare(after))
@@ -151,7 +153,12 @@ def _probe(pod: str, port: int, host: str, digest: str) -> str:
     """Ask one gateway pod; return what is wrong, empty when it has the new configuration."""
     connection = http.client.HTTPConnection(pod, port, timeout=PROBE_S)
     try:
-        headers = {"Host": host, "K-Network-Probe": "probe", "K-Network-Hash": "override", "User-Agent": "Knative-Ingress-Probe"}
+        headers = {
+            "Host": host,
+            "K-Network-Probe": "probe",
+            "K-Network-Hash": "override",
+            "User-Agent": "Knative-Ingress-Probe",
+        }
         connection.request("GET", "/healthz", headers=headers)
         reply = connection.getresponse()
         reply.read()

@@ -51,7 +51,11 @@ def virtual_service(ingress: dict[str, Any], names: IstioNames, digest: str) -> 
             "namespace": meta["namespace"],
             "labels": {
                 "networking.internal.knative.dev/ingress": meta["name"],
-                **{key: value for key, value in meta.get("labels", {}).items() if key.startswith("serving.knative.dev/")},
+                **{
+                    key: value
+                    for key, value in meta.get("labels", {}).items()
+                    if key.startswith("serving.knative.dev/")
+                },
             },
             "ownerReferences": [
                 {

@@ -46,9 +46,7 @@ class _World:
         # An address that is given again belongs to the newest pod, however long the old one takes to go.
         newest = sorted(filter(_on_the_network, pods), key=lambda each: str(each["metadata"].get("creationTimestamp")))
         self.pods = list({_address(each): each for each in newest}.values())
-        self.namespaces = {
-            each["metadata"]["name"]: each["metadata"].get("labels") or {} for each in namespaces
-        }
+        self.namespaces = {each["metadata"]["name"]: each["metadata"].get("labels") or {} for each in namespaces}
 
     def peers(self, peer: Obj, home: str) -> list[Obj]:
         """Return the pods that a peer's selectors name, seen from a policy in namespace `home`."""
@@ -174,5 +172,7 @@ def _table(chains: list[str], maps: dict[str, list[str]]) -> str:
     for direction, side in ((_EGRESS, "saddr"), (_INGRESS, "daddr")):
         if maps[direction]:
             steps.append(f"    ip {side} vmap {{ {', '.join(maps[direction])} }}\n")
-    forward = f"  chain forward {{\n    type filter hook forward priority filter; policy accept;\n{''.join(steps)}  }}\n"
+    forward = (
+        f"  chain forward {{\n    type filter hook forward priority filter; policy accept;\n{''.join(steps)}  }}\n"
+    )
     return f"add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n{''.join(chains)}{forward}}}\n"
