@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from invoke import Context, Exit
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+BOX = Path(__file__).resolve().parents[1] / ".box"
+
 HELP = {
-    "source": "Where things come from: auto, upstream, mirror or packages.",
-    "provider": "Where the cluster comes from: auto, kind or existing.",
-    "context": "The kubeconfig context of provider existing.",
+    "source": "Where charts and images come from: upstream, mirror, packages. Default: auto, the first that works.",
+    "provider": "Where the cluster comes from: kind (made here), existing. Default: kind, unless a context is named.",
+    "context": "Use the cluster of this kubeconfig context (provider existing).",
     "mirror": "HOST:PORT of a registry that has everything (source mirror).",
-    "jobs": "How many components may be at work at the same time.",
+    "jobs": "How many components may be at work at the same time. Default: 6.",
     "force": "Apply again what is needed, even where it is ready.",
     "wait": "--no-wait: leave at once when another run is at work, instead of waiting.",
     "install": "--no-install: never install or start a container engine.",
@@ -40,21 +43,53 @@ def edge(body: F) -> F:
 
     @functools.wraps(body)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from tasks.lib.errors import BoxError
-
         try:
-            return body(*args, **kwargs)
-        except Exit:
-            raise
-        except BoxError as error:
-            raise Exit(f"error: {error}", code=error.code) from error
+            return _answer(body, *args, **kwargs)
         except KeyboardInterrupt:
             raise Exit("interrupted; the same command again goes on from here", code=130) from None
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise Exit(code=141) from None
 
     return wrapped  # type: ignore[return-value]
+
+
+def _answer(body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    from tasks.lib import crash
+    from tasks.lib.errors import BoxError
+
+    try:
+        found = body(*args, **kwargs)
+        sys.stdout.flush()
+    except Exit:
+        raise
+    except BoxError as error:
+        raise Exit(f"error: {error}", code=error.code) from error
+    except BrokenPipeError:
+        raise Exit(code=141) from None
+    except Exception as error:
+        told = crash.unexpected(error, BOX)
+        raise Exit(f"error: {told}", code=told.code) from error
+    finally:
+        _let_go()
+    return found
+
+
+def _let_go() -> None:
+    """Hand on what was printed, and drop it when nobody reads it (`| head -1`): Python's own end would complain."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def needed(option: str, value: str) -> str:
+    """Return the value of an option that has to be given. Raises BadInput when it was not.
+
+    Such options have a default all the same: Invoke would take the `--help` after `tenant.add` for the name.
+    """
+    from tasks.lib.errors import BadInput
+
+    if not value:
+        raise BadInput(f"{option} is missing", hint="--help after a command lists its options")
+    return value
 
 
 def session(c: Context, **options: Any) -> "Session":

@@ -2,7 +2,7 @@
 
 from invoke import Context, task
 
-from tasks.edge import about, edge, session
+from tasks.edge import about, edge, needed, session
 
 _WHERE = ("source", "provider", "context", "mirror")
 
@@ -32,7 +32,7 @@ def list_(
 @edge
 def predict(
     c: Context,
-    name: str,
+    name: str = "",
     data: str = "",
     protocol: str = "v1",
     source: str = "",
@@ -47,5 +47,6 @@ def predict(
     """
     from tasks.lib import catalogue
 
+    needed("--name", name)
     opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
     catalogue.predict(opened, name, data=data, protocol=protocol)

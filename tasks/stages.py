@@ -16,6 +16,8 @@ _SUMMARIES = {
     "tenants": "Make the tenants of config/tenants.yaml.",
     "models": "Train and serve the models of config/models.yaml.",
 }
+_MORE = """\
+What it needs is looked at first, and brought up where it is not ready. Safe to repeat: a second run changes nothing."""
 _HELP = about("source", "provider", "context", "mirror", "jobs", "force", "wait", "install")
 
 
@@ -46,7 +48,7 @@ def stage(name: str) -> Task[Any]:
             raise run.error
 
     body.__name__ = name
-    body.__doc__ = f"{_SUMMARIES[name]}\n\nSafe to repeat: a second run changes nothing."
+    body.__doc__ = f"{_SUMMARIES[name]}\n\n{_MORE}"
     made: Task[Any] = task(help=_HELP, auto_shortflags=False)(edge(body))
     return made
 

@@ -2,7 +2,7 @@
 
 from invoke import Context, task
 
-from tasks.edge import about, edge, session
+from tasks.edge import about, edge, needed, session
 
 _WHERE = ("source", "provider", "context", "mirror")
 
@@ -19,7 +19,7 @@ _WHERE = ("source", "provider", "context", "mirror")
 @edge
 def add(
     c: Context,
-    name: str,
+    name: str = "",
     summary: str = "",
     quota: str = "",
     source: str = "",
@@ -29,12 +29,13 @@ def add(
     wait: bool = True,
 ) -> None:
     """
-    Add a tenant: namespace, quota, RBAC, network policies, keys.
+    Add a tenant: namespace, quota, rights, policies, keys.
 
     Adding it again changes nothing, unless its quota is another. Other tenants are not touched.
     """
     from tasks.lib import tenants
 
+    needed("--name", name)
     opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
     tenants.add(opened, name, summary=summary, quota=quota, wait=wait)
 
@@ -59,7 +60,7 @@ def list_(
 @edge
 def remove(
     c: Context,
-    name: str,
+    name: str = "",
     force: bool = False,
     source: str = "",
     provider: str = "",
@@ -68,11 +69,13 @@ def remove(
     wait: bool = True,
 ) -> None:
     """
-    Remove a tenant with everything it has, its stored models included.
+    Remove a tenant and everything it has.
 
-    Refused while it has models, unless --force. Nothing of it is left behind.
+    Its namespace, its keys, the models that it stored: nothing is left behind. Refused while models of it are served,
+    unless --force.
     """
     from tasks.lib import tenants
 
+    needed("--name", name)
     opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
     tenants.remove(opened, name, force=force, wait=wait)

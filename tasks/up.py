@@ -26,6 +26,9 @@ def up(
 
     Makes a cluster if there is none, installs what is missing, repairs what was changed by hand, removes what is no
     longer wanted. Safe to repeat: a second run changes nothing and says so. Safe to interrupt: run it again.
+
+    `invoke doctor` says beforehand whether this machine has what it takes. Ports, workers and the like are set in
+    invoke.yaml, or for one run with a variable, such as INVOKE_BOX_HTTP_PORT=8090.
     """
     from tasks.lib import converge, demo, preflight
 
@@ -105,7 +108,7 @@ def doctor(
     c: Context, source: str = "", provider: str = "", context: str = "", mirror: str = "", json: bool = False
 ) -> None:
     """
-    Check what this machine offers, and say how to mend what it lacks.
+    Check this machine, and say how to mend what it lacks.
 
     Engine, memory, disk, ports, sources, cluster. Changes nothing.
     """

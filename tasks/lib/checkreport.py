@@ -123,6 +123,7 @@ def _properties(provenance: Provenance) -> list[tuple[str, str]]:
     return [
         ("source", provenance.source),
         *((f"version {each.key}", f"{each.used} instead of {each.pin}: {each.why}") for each in provenance.overlaid),
+        *((f"outside {each.key}", each.says) for each in provenance.outside),
         *((f"stand-in for {what}", f"untested: {untested}") for what, untested in provenance.standins.items()),
     ]
 

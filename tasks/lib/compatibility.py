@@ -81,9 +81,13 @@ class Outside:
     by: str
     why: str = ""
 
+    @property
+    def says(self) -> str:
+        """What it comes to, without the reason: that stands with the overlaid pin."""
+        return f"{self.key} {self.version} is outside {self.allowed} ({self.by})"
+
     def __str__(self) -> str:
-        reason = f": {self.why}" if self.why else ""
-        return f"{self.key} {self.version} is outside {self.allowed} ({self.by}){reason}"
+        return f"{self.says}: {self.why}" if self.why else self.says
 
 
 def check(

@@ -4,10 +4,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tasks.lib import board, engine, lease, names, report, runlock, runs
+from tasks.lib import board, engine, lease, names, removal, report, runlock, runs
 from tasks.lib.component import Changes, Component, Look, Outcome, Say, Status
 from tasks.lib.errors import BoxError, ClusterGone
 from tasks.lib.events import Emitter
@@ -97,15 +97,15 @@ def awake(session: Session, command: str, *, wait: bool = True) -> Session:
 
 
 def _anew(session: Session) -> Session:
-    """Return the session with the tenants as they are now. Raises ClusterGone when they cannot be read."""
-    session = replace(session)
-    if session.added is None:
+    """Return the session with the tenants as they are in the cluster now. Raises ClusterGone when it does not say."""
+    try:
+        return session.anew()
+    except ClusterGone as error:
         raise ClusterGone(
             "the tenants that were added by command cannot be read",
-            facts={"skipped": "nothing that may be theirs was touched"},
+            facts={"cause": error.what, "skipped": "nothing that may be theirs was touched"},
             hint="invoke up",
-        )
-    return session
+        ) from error
 
 
 def _conclude(run: Run, folder: runs.RunFolder, command: str, cluster: str, next_command: str) -> None:
@@ -167,20 +167,21 @@ def _after_cluster(node: Component, result: T, prefetch: Prefetch, at_work: _AtW
 def prune(session: Session) -> dict[str, Outcome]:
     """Remove components that are in the cluster and no longer wanted: a tenant or a model taken out of its file.
 
-    A tenant that still has models of its own stays, and is reported with what to type. The tenants that were added by
+    A tenant that is still in use stays, and is reported with what to type. The tenants that were added by
     command are read anew: one may have been added since this run began. Raises ClusterGone when they cannot be read.
     """
     session = _anew(session)
     box, graph, found = session.box, session.graph, dict[str, Outcome]()
     for name in orphans(session):
-        tenant = name.removeprefix("tenant-") if name.startswith("tenant-") else ""
-        if tenant and (models := running_models(session, f"tenant-{tenant}")):
-            reason = (
-                f"no longer wanted, but has models: {', '.join(models)}. invoke tenant.remove --name {tenant} --force"
-            )
-            found[name] = Outcome(status=Status.SKIPPED, reason=reason)
-            continue
-        changes = inventory.remove(box.kube, name, say=lambda _: None, cancel=box.cancel)
+        if not name.startswith(names.tenant_component("")):
+            changes = inventory.remove(box.kube, name, say=lambda _: None, cancel=box.cancel)
+        else:
+            tenant = name.removeprefix(names.tenant_component(""))
+            if why := removal.in_use(box.kube, tenant):
+                reason = f"no longer wanted, but {why}. invoke tenant.remove --name {tenant} --force"
+                found[name] = Outcome(status=Status.SKIPPED, reason=reason)
+                continue
+            changes = removal.remove_tenant(box, tenant, force=False)
         found[name] = Outcome(status=Status.CHANGED, changes=changes)
     assert not set(found) & set(graph.names)  # noqa: S101 (orphans are what the graph does not have)
     return found
@@ -188,16 +189,8 @@ def prune(session: Session) -> dict[str, Outcome]:
 
 def orphans(session: Session) -> list[str]:
     """Return the components that have an inventory in the cluster and no place in the graph, dependents first."""
-    maps = session.box.kube.list("v1", "ConfigMap", names.PLATFORM_NAMESPACE, names.COMPONENT_LABEL, heads=True)
-    known = [each["metadata"]["name"] for each in maps if each["metadata"]["name"].startswith(inventory.name(""))]
-    gone = [name for each in known if (name := each.removeprefix(inventory.name(""))) not in session.graph]
-    return sorted(gone, key=lambda name: (not name.startswith("model-"), name.endswith("-artefact"), name))
+    gone = [name for name in inventory.components(session.box.kube) if name not in session.graph]
+    return sorted(gone, key=lambda name: (not name.startswith("model-"), name.endswith(names.ARTEFACT), name))
 
 
-def running_models(session: Session, namespace: str) -> list[str]:
-    """Return the names of the InferenceServices in a namespace."""
-    found = session.box.kube.list("serving.kserve.io/v1beta1", "InferenceService", namespace)
-    return sorted(each["metadata"]["name"] for each in found)
-
-
-__all__ = ["Run", "Say", "orphans", "prune", "running_models", "tell", "turn", "up"]
+__all__ = ["Run", "Say", "orphans", "prune", "tell", "turn", "up"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.lib.errors import NotAvailable
 from tasks.lib.facts import Facts
-from tasks.lib.providers.machine import LIMITS
+from tasks.lib.providers.machine import LIMITS, OTHER_PORTS
 from tasks.lib.versions import Versions
 
 GIB = 1 << 30
@@ -156,7 +156,7 @@ def ports(facts: Facts, _: Versions) -> Finding:
     taken = {port: who for port, who in facts.ports.items() if who is not None}
     if taken:
         says = ", ".join(f"{port} is held by {who}" for port, who in taken.items())
-        return fail(says, "free it, or choose others: INVOKE_BOX_HTTP_PORT=8090 INVOKE_BOX_HTTPS_PORT=8453")
+        return fail(says, OTHER_PORTS)
     return ok(", ".join(map(str, facts.ports)))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tasks.lib.component import Changes, Look, Outcome, Say, State, Status
-from tasks.lib.errors import BoxError, ClusterGone, NotReady, Refused
+from tasks.lib.errors import BoxError, ClusterGone, NotReady, Refused, Unexpected
 from tasks.lib.events import Emit
 from tasks.lib.graph import Graph, N
 from tasks.lib.schedule import Schedule
@@ -133,4 +133,4 @@ def failure(outcomes: Mapping[str, Outcome]) -> BoxError | None:
 def _boxed(name: str, outcome: Outcome) -> BoxError:
     if isinstance(outcome.error, BoxError):
         return outcome.error
-    return BoxError(f"{name}: {outcome.reason}", hint="this is a fault of the pipeline; the log has the traceback")
+    return Unexpected(f"{name}: {outcome.reason}", hint="this is a fault of the pipeline; the log has the traceback")

@@ -7,10 +7,12 @@ BoxError
 ├── CommandFailed     a program we ran ended with an error
 ├── ClusterGone       the API server does not answer, or the cluster is not there
 ├── Refused           the API server or a webhook said no to an object
+├── NotOurs           an object that we would apply is there already, and somebody else's
 ├── NotReady          something applied did not become ready in time
 ├── Busy              another run holds the lock
 ├── Interrupted       a signal ended the run (in schedule.py: it carries the outcomes)
-└── NotInThisVersion  a stage that has its place in the graph but is not built yet
+├── NotInThisVersion  a stage that has its place in the graph but is not built yet
+└── Unexpected        a fault of the pipeline itself; the traceback is in a file
 
 Raise near the cause, with facts; only the task edge (`tasks.edge`) catches and prints.
 """
@@ -86,6 +88,10 @@ class Refused(BoxError):
         self.status = status
 
 
+class NotOurs(BoxError):
+    """An object that we would apply is there already, and was made by somebody else."""
+
+
 class NotReady(BoxError):
     """Something that was applied did not become ready in time."""
 
@@ -100,3 +106,9 @@ class NotInThisVersion(BoxError):
     """A stage that has its place in the graph but is not built yet."""
 
     code = 6
+
+
+class Unexpected(BoxError):
+    """A fault of the pipeline itself (EX_SOFTWARE of sysexits.h). The traceback is in a file."""
+
+    code = 70

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +15,9 @@ from tasks.lib.packages import gomodule, pypi, recipes
 from tasks.lib.packages.gomodule import GoModules
 from tasks.lib.packages.recipes import Recipes
 from tasks.lib.packages.store import Store
+from tasks.lib.provenance import Provenance
 from tasks.lib.sources.factory import PACKAGES
 from tasks.lib.tenants import columns
-from tasks.lib.versionfile import Overlaid
 
 LOCKED, UNLOCKED, STALE = "locked", "not locked", "stale"
 
@@ -29,7 +29,7 @@ class _Pin(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One pin: its version, what source `packages` takes instead (and why), and how it is held."""
+    """One pin: its version, how it is held, and what source `packages` takes instead: why, and outside which ranges."""
 
     key: str
     version: str
@@ -38,6 +38,7 @@ class Row:
     value: object = ""
     packages: dict[str, str] = field(default_factory=dict)
     packages_why: str = ""
+    packages_outside: tuple[str, ...] = ()
 
 
 def lock(root: Path, cache: Path, *, refresh: bool = False) -> None:
@@ -107,14 +108,19 @@ def summary(old: Lock, made: Lock, *, written: bool) -> str:
 
 def rows(root: Path) -> list[Row]:
     """Return every pin, in the order of the files."""
-    held = lockfile.load(root)
-    overlaid: dict[str, list[Overlaid]] = {}
-    for each in versions.load(root, versions.PACKAGES).overlaid:
-        key = each.key if each.used == "nothing" else each.key.rpartition(".")[0]
-        overlaid.setdefault(key, []).append(each)
-    pins = _pins(root)
+    held, instead = lockfile.load(root), packages(root)
     wanted = {each.key: each for each in lockwants.everything(root)}
-    return [_row(key, version, wanted[key], held, overlaid.get(key, ())) for key, version in pins.items()]
+    return [_row(key, version, wanted[key], held, instead) for key, version in _pins(root).items()]
+
+
+def packages(root: Path) -> Provenance:
+    """Return how what source `packages` makes differs from the pins."""
+    found = versions.load(root, versions.PACKAGES)
+    standins = {each["stands_for"]: each["untested"] for each in recipes.load(root).standins.values()}
+    return Provenance(
+        source="built from Go modules, PyPI and Debian", name=versions.PACKAGES, overlaid=found.overlaid,
+        outside=found.outside, standins=standins,
+    )  # fmt: skip
 
 
 def _pins(root: Path) -> dict[str, str]:
@@ -129,8 +135,8 @@ def _pins(root: Path) -> dict[str, str]:
     return {"kubernetes": pins.kubernetes.version, **named}
 
 
-def _row(key: str, version: str, wanted: Wanted, held: Lock, overlaid: Iterable[Overlaid]) -> Row:
-    overlaid = list(overlaid)
+def _row(key: str, version: str, wanted: Wanted, held: Lock, instead: Provenance) -> Row:
+    overlaid = [each for each in instead.overlaid if each.entry == key]
     entry = held.fitting([wanted]).entries.get(key)
     if entry and entry.value:
         state, why = LOCKED, ""
@@ -145,18 +151,19 @@ def _row(key: str, version: str, wanted: Wanted, held: Lock, overlaid: Iterable[
         key=key, version=version, state=state, why=why, value=entry.value if entry else "",
         packages={each.key.removeprefix(key).lstrip(".") or "image": each.used for each in overlaid},
         packages_why=overlaid[0].why if overlaid else "",
+        packages_outside=tuple(each.says for each in instead.outside if each.key == key),
     )  # fmt: skip
 
 
 def show(root: Path, *, as_json: bool) -> None:
-    """Print every pin, what source `packages` takes instead, and whether it is locked; then why not."""
+    """Print every pin, what source `packages` takes instead, and whether it is locked; then the reasons for both."""
     found = rows(root)
     if as_json:
         sys.stdout.write(json.dumps([asdict(each) for each in found], indent=2) + "\n")
         return
     table = [("NAME", "VERSION", "WITH PACKAGES", "LOCKED")]
     table += [(each.key, each.version, _instead(each), "yes" if each.state == LOCKED else each.state) for each in found]
-    sys.stdout.write(columns(table))
+    sys.stdout.write(f"{columns(table)}\nwith --source packages:\n{packages(root).text()}")
     free = [each for each in found if each.state != LOCKED]
     sys.stdout.write(f"\n{len(found) - len(free)} of {len(found)} are locked\n")
     if free:

@@ -32,7 +32,7 @@ class Model:
     @property
     def namespace(self) -> str:
         """The namespace of its tenant."""
-        return f"tenant-{self.tenant}"
+        return names.tenant_namespace(self.tenant)
 
     @property
     def knative_service(self) -> str:
@@ -72,7 +72,9 @@ def _check(entry: dict[str, Any], where: str, root: Path, tenants: Sequence[str]
     """Raise BadInput unless the names in an entry are possible, and those of things that are there."""
     from tasks.lib import yamlfile
 
-    name, tenant, form, trainer = (yamlfile.text(entry, key, where=where) for key in _TEXTS)
+    name, tenant, form, trainer = (
+        yamlfile.text(entry, key, where=where) for key in ("name", "tenant", "format", "trainer")
+    )
     if not _NAME.fullmatch(name):
         problem = f"{name!r} is not a DNS label that begins with a letter: lower-case letters, digits and '-'"
         raise yamlfile.bad(entry, "name", where, problem)
@@ -89,9 +91,6 @@ def _check(entry: dict[str, Any], where: str, root: Path, tenants: Sequence[str]
         raise yamlfile.bad(entry, "trainer", where, f"there is no {script}")
 
 
-_TEXTS = ("name", "tenant", "format", "trainer")
-
-
 def room(tenant: str) -> tuple[int, str]:
     """Return how long the name of a model of this tenant may be, and the name made of it that says so."""
     return names.room((names.artefact_component(tenant, "NAME"), names.training_job("NAME"), names.revision("NAME")))
@@ -100,7 +99,10 @@ def room(tenant: str) -> tuple[int, str]:
 def _model(entry: dict[str, Any], where: str) -> Model:
     instances, predictions = _example(entry["example"], f"{where}.example")
     return Model(
-        **{key: entry[key] for key in _TEXTS},
+        name=entry["name"],
+        tenant=entry["tenant"],
+        format=entry["format"],
+        trainer=entry["trainer"],
         **_replicas(entry, where),
         resources=_resources(entry.get("resources", {}), f"{where}.resources"),
         instances=instances,
@@ -114,15 +116,16 @@ def _example(given: object, where: str) -> tuple[list[list[float]], list[Any]]:
 
     example = yamlfile.mapping(given, where=where, required=("instances", "predictions"))
     rows, answers = example["instances"], example["predictions"]
-    if not (isinstance(rows, list) and rows and all(_is_row(each, len(rows[0])) for each in rows)):
+    lengths = {_length(each) for each in rows} if isinstance(rows, list) else set()
+    if len(lengths) != 1 or 0 in lengths:
         raise yamlfile.bad(example, "instances", where, "rows of numbers are wanted, at least one, all of one length")
     if not (isinstance(answers, list) and len(answers) == len(rows)):
         raise yamlfile.bad(example, "predictions", where, f"a list of {len(rows)} is wanted, one for each instance")
     return rows, answers
 
 
-def _is_row(given: object, length: int) -> bool:
-    return isinstance(given, list) and len(given) == length > 0 and all(type(each) in {int, float} for each in given)
+def _length(row: object) -> int:
+    return len(row) if isinstance(row, list) and all(type(each) in {int, float} for each in row) else 0
 
 
 def _replicas(entry: Mapping[str, Any], where: str) -> dict[str, int]:

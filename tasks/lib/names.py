@@ -33,6 +33,11 @@ _STAMP = "0123abcd"
 """The form of the digest at the end of a Job's name."""
 
 
+def tenant_namespace(tenant: str) -> str:
+    """The namespace that is a tenant's alone."""
+    return f"tenant-{tenant}"
+
+
 def tenant_component(tenant: str) -> str:
     """The component of a tenant."""
     return f"tenant-{tenant}"
@@ -64,6 +69,6 @@ def revision(model: str) -> str:
 
 
 def room(forms: Iterable[str]) -> tuple[int, str]:
-    """Return how long a name may be: in each form, where it is called NAME, it has to fit in a label. And the tightest."""
+    """Return how long a name may be, and the form that decides: each has to fit in a label, with the name for NAME."""
     tightest = max(forms, key=len)
     return LONGEST_LABEL - len(tightest) + len("NAME"), tightest

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from tasks.lib import engine, provenance, report, runs, yamlfile
 from tasks.lib.component import Component, Look
@@ -32,9 +33,9 @@ def _without_cluster(session: Session, node: Component) -> Look:
 
 def show(session: Session, *, as_json: bool) -> None:
     """Print what a run would do: per component, then what would be fetched."""
-    planned, fetch = _look(session), session.box.source.estimate()
+    planned, fetch, origin = _look(session), session.box.source.estimate(), provenance.of(session.box)
     if as_json:
-        sys.stdout.write(json.dumps({"components": [vars(each) for each in planned], "fetch": fetch}, indent=2) + "\n")
+        _write({**origin.facts(), "components": [vars(each) for each in planned], "fetch": fetch})
         return
     usual = runs.history(session.box.root)
     width = max(len(each.name) for each in planned)
@@ -47,18 +48,18 @@ def show(session: Session, *, as_json: bool) -> None:
             sys.stdout.write(f"{'':<14}{line}\n")
         if len(each.changes) > _MOST_LINES:
             sys.stdout.write(f"{'':<14}and {len(each.changes) - _MOST_LINES} more\n")
-    sys.stdout.write(_fetching(fetch) + provenance.of(session.box).text())
+    sys.stdout.write(_fetching(fetch) + origin.text())
 
 
 def status(session: Session, *, as_json: bool) -> bool:
     """Print each component's state; return whether everything is ready."""
-    planned = _look(session)
+    planned, origin = _look(session), provenance.of(session.box)
     words = {"skip": "ready", "apply": "to do", "repair": "not ready"}
     if as_json:
         rows = [
             {"name": each.name, "state": words.get(each.action, each.action), "reason": each.reason} for each in planned
         ]
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        _write({**origin.facts(), "components": rows})
     else:
         width = max(len(each.name) for each in planned)
         for each in planned:
@@ -66,6 +67,7 @@ def status(session: Session, *, as_json: bool) -> bool:
             sys.stdout.write(f"  {state:<9} {each.name:<{width}}  {each.reason}".rstrip() + "\n")
         for key, value in session.box.provider.info().items():
             sys.stdout.write(f"{key}: {value}\n")
+        sys.stdout.write(origin.text())
     return all(each.action in {"skip", "left out"} for each in planned)
 
 
@@ -79,6 +81,10 @@ def render(session: Session) -> None:
             path = folder / f"{name}.yaml"
             path.write_text(yamlfile.dump_all(node.objects(session.box)), encoding="utf-8")
             sys.stdout.write(f"{path.relative_to(session.box.root)}\n")
+
+
+def _write(whole: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(whole, indent=2) + "\n")
 
 
 def _fetching(fetch: dict[str, float | None]) -> str:

@@ -65,12 +65,13 @@ def summary(
     critical: tuple[float, Sequence[str]] = (0.0, ()),
     log: Callable[[str], Path] | None = None,
     tail: Callable[[str], Sequence[str]] | None = None,
+    origin: str = "",
     next_command: str = "",
 ) -> str:
     """Return the block at the end of a run.
 
-    A table of all components, the logs of those that failed with their last lines, the totals, and what to type next.
-    `log` and `tail` are those of the run's folder.
+    A table of all components, the logs of those that failed with their last lines, the totals, `origin` (what is not as
+    it is pinned), and what to type next. `log` and `tail` are those of the run's folder.
     """
     blocks = [_table(outcomes, marks)]
     for name, outcome in outcomes.items():
@@ -80,6 +81,8 @@ def summary(
                 "\n".join([f"  log of {name}: {log(name)}", *(f"    {clean(line, marks)}" for line in lines)])
             )
     blocks.append(_totals(outcomes, wall_s, critical))
+    if origin:
+        blocks[-1] += f"\n{clean(origin, marks)}"
     if next_command:
         blocks[-1] += f"\nNext: {next_command}"
     return "\n\n".join(blocks) + "\n"

@@ -1,7 +1,7 @@
 """Puts a run together: from settings to a box, and from records to the graph."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,24 +39,30 @@ class Session:
 
     `configured` are the tenants of config/tenants.yaml. Those that were added by command are read from the cluster when
     they are first asked for: a command that acts starts the engine before (tasks.lib.preflight). `changed` are tenants
-    as this command makes them. What was read is not read again; `dataclasses.replace` gives a session that reads anew.
+    as this command makes them, `read` those that were read before. What was read is not read again; `anew` does.
     """
 
     box: Box
     configured: Sequence[Tenant]
     changed: Sequence[Tenant] = field(default=())
+    read: Sequence[Tenant] | None = None
 
     @cached_property
     def added(self) -> list[Tenant] | None:
-        """The tenants that `tenant.add` made; None when the cluster is there and does not say."""
-        if not self.box.provider.exists():
-            return [] if self.box.provider.owned else None
+        """The tenants that `tenant.add` made. None when it cannot be said: what is not known is not "none"."""
+        if self.read is not None:
+            return list(self.read)
+        there = self.box.provider.exists()
+        if not there:
+            return [] if there is False else None
         try:
-            namespaces = self.box.kube.list("v1", "Namespace", selector=names.TENANT_LABEL)
+            return _added(self.box)
         except ClusterGone:  # the cluster component says what is wrong with it, and repairs it
-            self.box.forget_cluster()
             return None
-        return [tenant for each in namespaces if (tenant := tenancy.from_namespace(each))]
+
+    def anew(self) -> "Session":
+        """Return the session with the added tenants as the cluster has them now. Raises ClusterGone."""
+        return replace(self, read=_added(self.box))
 
     @cached_property
     def tenants(self) -> list[Tenant]:
@@ -158,6 +164,16 @@ def existing(chosen: Settings, pins: Versions) -> ExistingProvider:
     return ExistingProvider(
         kubeconfig=chosen.kubeconfig, context=chosen.context, unsupported=pins.unsupported_kubernetes
     )
+
+
+def _added(box: Box) -> list[Tenant]:
+    """Read the tenants that `tenant.add` made, from the cluster itself. Raises ClusterGone."""
+    try:
+        namespaces = box.kube.list("v1", "Namespace", selector=names.TENANT_LABEL)
+    except ClusterGone:
+        box.forget_cluster()
+        raise
+    return [tenant for each in namespaces if (tenant := tenancy.from_namespace(each))]
 
 
 def _one(name: str, known: Mapping[str, T], what: str) -> T:

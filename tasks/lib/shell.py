@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -64,8 +65,9 @@ def run(
     longer than `timeout_s`.
     """
     words = [str(word) for word in argv]
+    given = (stdin or "").encode()
     process = _start(words, cwd, env, has_stdin=stdin is not None)
-    talk = _Talk(process, stdin or "", on_line)
+    talk = _Talk(process, given, on_line)
     try:
         code = talk.to_the_end(timeout_s)
         if code is None:
@@ -119,7 +121,7 @@ def _start(
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
         raise NotAvailable(f"{words[0]}: cannot be run: {error.strerror}") from error
     with _running_lock:
         _running.add(process)
@@ -127,7 +129,7 @@ def _start(
 
 
 class _Lines:
-    """A stream's lines as they come, in any encoding and with any line ends (a progress bar's among them)."""
+    """A stream's lines as they come, a progress bar's among them. What is not UTF-8 is replaced."""
 
     def __init__(self, on_line: OnLine | None) -> None:
         self.lines: list[str] = []
@@ -153,16 +155,16 @@ class _Lines:
 class _Talk:
     """What goes to a child and comes from it, all of it in one thread, so that nothing can hang or fail unseen."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdin: str, on_line: OnLine | None) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], given: bytes, on_line: OnLine | None) -> None:
         self._process = process
-        self._input = memoryview(stdin.encode())
+        self._input = memoryview(given)
         self._selector = selectors.DefaultSelector()
         self.out, self.err = _Lines(on_line), _Lines(on_line)
         for stream, lines in ((process.stdout, self.out), (process.stderr, self.err)):
             if stream:
-                self._selector.register(stream, selectors.EVENT_READ, lines)
+                self._selector.register(stream, selectors.EVENT_READ, partial(self._read, stream, lines))
         if process.stdin:
-            self._selector.register(process.stdin, selectors.EVENT_WRITE)
+            self._selector.register(process.stdin, selectors.EVENT_WRITE, partial(self._write, process.stdin))
 
     def to_the_end(self, timeout_s: float | None) -> int | None:
         """Talk until the child has ended; return its exit status, or None when that takes too long."""
@@ -199,13 +201,14 @@ class _Talk:
         """Read and write what is possible by then; return whether anything was."""
         ready = self._selector.select(within_s)
         for key, _ in ready:
-            if key.data is None:
-                self._write(key.fileobj)
-            elif data := os.read(key.fd, _CHUNK):
-                key.data.take(data)
-            else:
-                self._leave(key.fileobj)
+            key.data()
         return bool(ready)
+
+    def _read(self, stream: IO[bytes], lines: _Lines) -> None:
+        if data := os.read(stream.fileno(), _CHUNK):
+            lines.take(data)
+        else:
+            self._leave(stream)
 
     def _write(self, stream: IO[bytes]) -> None:
         try:
@@ -218,8 +221,7 @@ class _Talk:
 
     def _leave(self, stream: IO[bytes]) -> None:
         if not stream.closed:
-            if stream in [key.fileobj for key in self._selector.get_map().values()]:
-                self._selector.unregister(stream)
+            self._selector.unregister(stream)
             stream.close()
 
 

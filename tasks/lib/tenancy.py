@@ -49,7 +49,7 @@ class Tenant:
     @property
     def namespace(self) -> str:
         """The namespace that is this tenant's alone."""
-        return f"tenant-{self.name}"
+        return names.tenant_namespace(self.name)
 
     def record(self) -> dict[str, Any]:
         """The record as it is stored."""

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks.components import model_store, tenants as components
-from tasks.lib import converge, names, preflight, tenancy
+from tasks.components import tenants as components
+from tasks.lib import converge, names, preflight, removal, tenancy
 from tasks.lib.component import Status
 from tasks.lib.errors import BadInput, NotReady
-from tasks.lib.kube import apply, inventory, wait as waiting
-from tasks.lib.kube.api import Ref
+from tasks.lib.kube import inventory
+from tasks.lib.kube.api import Cluster, Ref
 from tasks.lib.session import ROOT, Session
 from tasks.lib.tenancy import Tenant
-
-_REMOVE_S = 180.0
 
 
 def add(session: Session, name: str, *, summary: str, quota: str, wait: bool = True) -> None:
@@ -53,12 +51,17 @@ def add(session: Session, name: str, *, summary: str, quota: str, wait: bool = T
 
 
 def remove(session: Session, name: str, *, force: bool, wait: bool = True) -> None:
-    """Remove a tenant, its models and its bucket. Raises BadInput for an unknown one, or one with models."""
+    """Remove a tenant, its models and its bucket. Raises BadInput for an unknown one, or one with models.
+
+    One that is in no file any more is known by what it has in the cluster.
+    """
     command = f"invoke tenant.remove --name {name}"
     session.box.provider.ensure_engine(converge.tell)
     session = converge.awake(session, command, wait=wait)
-    tenant = session.tenant(name)
-    if (models := converge.running_models(session, tenant.namespace)) and not force:
+    kube, known = session.box.kube, {each.name: each for each in session.tenants}
+    if name not in known and components.component_name(name) not in inventory.components(kube):
+        raise BadInput(f"no tenant {name!r}", facts={"known": ", ".join(known) or "none"})
+    if (models := removal.running_models(kube, name)) and not force:
         raise BadInput(
             f"tenant {name} has models: {', '.join(models)}",
             facts={"skipped": "nothing was changed"},
@@ -66,53 +69,21 @@ def remove(session: Session, name: str, *, force: bool, wait: bool = True) -> No
         )
     with converge.turn(session, command, wait=wait) as at_work:
         at_work.acquire()
-        _remove_models(session, tenant)
-        _remove_account(session, tenant)
-        inventory.remove(
-            session.box.kube, components.component_name(name), force=True, volumes=True, say=converge.tell,
-            cancel=session.box.cancel,
-        )  # fmt: skip
-        left = _left(session, tenant)
+        removal.remove_tenant(session.box, name, force=True, say=converge.tell)
+        left = _left(kube, name)
     if left:
         raise NotReady(f"tenant {name}: {len(left)} objects are left", facts={"objects": "\n".join(left)})
-    again = "; it is in config/tenants.yaml, and `invoke up` makes it again" if tenant.configured else ""
+    configured = name in known and known[name].configured
+    again = "; it is in config/tenants.yaml, and `invoke up` makes it again" if configured else ""
     sys.stdout.write(f"tenant {name} is removed, nothing is left{again}\n")
 
 
-def _remove_models(session: Session, tenant: Tenant) -> None:
-    """Remove the components of its models, then models that others made in its namespace."""
-    kube, cancel = session.box.kube, session.box.cancel
-    for model in (each for each in session.models if each.tenant == tenant.name):
-        base = f"model-{model.tenant}-{model.name}"
-        for component in (base, f"{base}-artefact"):
-            inventory.remove(kube, component, force=True, say=converge.tell, cancel=cancel)
-    refs = {}
-    for each in kube.list("serving.kserve.io/v1beta1", "InferenceService", tenant.namespace):
-        ref = Ref.of(each)
-        kube.delete(ref, "Foreground", each["metadata"]["uid"])
-        refs[ref] = each["metadata"]["uid"]
-    if refs:
-        waiting.until_gone(kube, refs, _REMOVE_S, converge.tell, cancel)
-
-
-def _remove_account(session: Session, tenant: Tenant) -> None:
-    """Empty and remove its bucket and its account, by a Job that is itself removed when it is done."""
-    box = session.box
-    if box.kube.get(Ref("v1", "Secret", names.PLATFORM_NAMESPACE, components.account_secret(tenant.name))) is None:
-        return
-    component = f"remove-{tenant.name}"
-    job = model_store.account_job(box, "remove", tenant.name, components.account_secret(tenant.name))
-    apply.apply_all(box.kube, [job], component, say=converge.tell, cancel=box.cancel)
-    waiting.until_current(box.kube, [Ref.of(job)], _REMOVE_S, converge.tell, box.cancel, f"bucket of {tenant.name}")
-    inventory.remove(box.kube, component, say=converge.tell, cancel=box.cancel)
-
-
-def _left(session: Session, tenant: Tenant) -> list[str]:
-    """Everything that still names the tenant: its namespace, its label, its component."""
-    kube = session.box.kube
-    found = [str(ref) for ref in inventory.everything(kube, selector=f"{names.TENANT_LABEL}={tenant.name}")]
-    label = f"{names.COMPONENT_LABEL}={components.component_name(tenant.name)}"
-    return found + [str(ref) for ref in inventory.everything(kube, selector=label)]
+def _left(kube: Cluster, tenant: str) -> list[str]:
+    """Everything that still names the tenant: its namespace, its label, its component, its models' inventories."""
+    found = [str(ref) for ref in inventory.everything(kube, selector=f"{names.TENANT_LABEL}={tenant}")]
+    label = f"{names.COMPONENT_LABEL}={components.component_name(tenant)}"
+    found += [str(ref) for ref in inventory.everything(kube, selector=label)]
+    return found + [inventory.name(each) for each in removal.model_components(kube, tenant)]
 
 
 def show(session: Session, *, as_json: bool) -> None:
@@ -149,7 +120,7 @@ def _row(session: Session, tenant: Tenant) -> dict[str, Any]:
         "namespace": tenant.namespace,
         "from": "config" if tenant.configured else "command",
         "state": "there" if quota else "absent",
-        "models": converge.running_models(session, tenant.namespace) if quota else [],
+        "models": removal.running_models(session.box.kube, tenant.name) if quota else [],
         "quota": dict(tenant.quota),
         "used": {
             key: f"{used.get(key, '-')}/{hard.get(key, tenant.quota.get(key, '-'))}"

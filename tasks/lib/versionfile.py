@@ -44,6 +44,11 @@ class Overlaid:
     used: str
     why: str
 
+    @property
+    def entry(self) -> str:
+        """The key of the whole pin: `key` names a field of it, unless all of it is left out."""
+        return self.key if self.used == "nothing" else self.key.rpartition(".")[0]
+
 
 def read(root: Path) -> tuple[dict[str, Located], dict[str, Product]]:
     """Return every entry by its key ("tools.helm", …, "kubernetes"), and the products they make up."""

@@ -118,6 +118,10 @@ class Platform:
         )  # fmt: skip
         return found.stdout.split()
 
+    def remove_nodes(self) -> None:
+        """Take the cluster away behind the product's back."""
+        subprocess.run(["docker", "rm", "--force", "--volumes", *self.nodes()], check=True, capture_output=True)
+
     def seen(self, ref: Ref) -> Obj | None:
         """Return an object; None also while there is no cluster to ask."""
         try:
@@ -127,8 +131,15 @@ class Platform:
 
     def applying(self, component: str) -> bool:
         """Whether a component has an inventory whose apply has not come to its end."""
-        found = self.seen(Ref("v1", "ConfigMap", names.PLATFORM_NAMESPACE, inventory.name(component)))
+        found = self._inventory(component)
         return found is not None and not found["data"]["digest"]
+
+    def begun(self, component: str) -> bool:
+        """Whether a component has an inventory."""
+        return self._inventory(component) is not None
+
+    def _inventory(self, component: str) -> Obj | None:
+        return self.seen(Ref("v1", "ConfigMap", names.PLATFORM_NAMESPACE, inventory.name(component)))
 
     def at_work(self, pid: int) -> bool:
         """Whether a process holds the cluster's lease."""

@@ -15,14 +15,13 @@ from tests.cluster.platform import CLUSTER, Platform, changed
 
 pytestmark = pytest.mark.cluster
 
-MODEL = Ref("serving.kserve.io/v1beta1", "InferenceService", "tenant-a", "sklearn-iris")
 POINTS: dict[str, Callable[[Platform], bool]] = {
     "the first node's container is there": lambda each: bool(each.nodes()),
     "cert-manager is being applied": lambda each: each.applying("cert-manager"),
     "istiod is being applied": lambda each: each.applying("istiod"),
     "kserve is being applied": lambda each: each.applying("kserve"),
     "tenant a is being applied": lambda each: each.applying("tenant-a"),
-    "the model is being served for the first time": lambda each: each.seen(MODEL) is not None,
+    "the model is being trained": lambda each: each.begun("model-a.sklearn-iris.artefact"),
 }
 """Where `up` is killed, in the order in which a run reaches them."""
 
@@ -211,3 +210,20 @@ def test_down_removes_what_was_made_and_nothing_else(platform: Platform) -> None
     assert "left over: 0\n  (nothing)" in result.out
     again = platform.run("down").ok()
     assert "removed: 0\n  (nothing)" in again.out
+
+
+def test_a_cluster_that_is_deleted_while_we_work(platform: Platform) -> None:
+    platform.run("cluster").ok()
+    process = platform.start("certs")
+    while process.poll() is None and not platform.at_work(process.pid):
+        pass
+    assert process.poll() is None
+    platform.remove_nodes()
+
+    result = platform.finish(process)
+
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    assert "try:" in result.err
+    platform.run("down").ok()
+    assert platform.nodes() == []

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 
 from tasks import components
-from tasks.lib import modelling, tenancy, versions
+from tasks.lib import modelling, names, tenancy, versions
 from tasks.lib.box import Box
 from tasks.lib.component import Component
 from tasks.lib.container import ContainerEngine
@@ -26,7 +27,8 @@ from tasks.lib.sources.packages import PackagesSource
 from tasks.lib.tools import Tools
 from tasks.lib.versions import Versions
 from tests.fakes import FakeKube
-from tests.render.schemas import Schemas
+from tests.render.crds import condense
+from tests.render.schemas import Schemas, kinds
 
 PROVIDERS = {"kind": "NodePort", "existing": "LoadBalancer"}
 """Providers, and the type of Service by which clients reach the gateway there."""
@@ -67,9 +69,21 @@ def box(provider: str = "kind", pins: Versions | None = None) -> Box:
     return made
 
 
-def render(component: ObjectsComponent, given: Box) -> list[Obj]:
-    """Return everything a component applies, with what it makes only once."""
-    return [*component.objects(given), *component.create_only(given)]
+def render(component: ObjectsComponent, given: Box, schemas: Schemas) -> list[Obj]:
+    """Return everything a component applies, with what it makes only once.
+
+    As `apply` sends it: with the component's label, and without a namespace where the kind belongs to none.
+    """
+    made = [*component.objects(given), *component.create_only(given)]
+    return [_placed(each, component.name, schemas) for each in made]
+
+
+def _placed(obj: Obj, component: str, schemas: Schemas) -> Obj:
+    meta = dict(obj["metadata"])
+    meta["labels"] = {names.COMPONENT_LABEL: component, **(meta.get("labels") or {})}
+    if schemas.namespaced(obj["apiVersion"], obj["kind"]) is False:
+        meta.pop("namespace", None)
+    return {**obj, "metadata": meta}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +95,11 @@ class Rendering:
     _made: dict[str, list[Obj]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> list[Obj]:
-        """Return a component's objects, each in the namespace that `apply` puts it in: some kinds have none."""
+        """Return a component's objects."""
         if name not in self._made:
             component = COMPONENTS[name]
-            made = render(component, self.box) if own(component) else with_charts(lambda: render(component, self.box))
-            self._made[name] = [self._placed(each) for each in made]
+            make = partial(render, component, self.box, self.schemas)
+            self._made[name] = make() if own(component) else with_charts(make)
         return self._made[name]
 
     @property
@@ -109,10 +123,11 @@ class Rendering:
             name: [each for each in objects if each["kind"] == DEFINITION] for name, objects in self.everything.items()
         }
 
-    def _placed(self, obj: Obj) -> Obj:
-        if self.schemas.namespaced(obj["apiVersion"], obj["kind"]) is not False:
-            return obj
-        return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key != "namespace"}}
+    @cached_property
+    def installed(self) -> Schemas:
+        """The schemas, with those of the definitions that are rendered in the place of the pinned ones."""
+        found = condense.kinds(each for objects in self.definitions.values() for each in objects)
+        return self.schemas.over(kinds(condense.product("installed", "", found, {})))
 
 
 def with_charts(make: Callable[[], T]) -> T:

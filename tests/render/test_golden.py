@@ -117,9 +117,9 @@ def test_an_update_writes_what_is_rendered_and_removes_the_rest(tmp_path: Path) 
 
 def test_what_changes_for_reasons_of_its_own_is_left_out() -> None:
     script = (ROOT / "manifests/model-store/account.py").read_text()
-    meta = {"name": "train-iris-0123abcd", "namespace": "tenant-deadbeef"}
+    meta = {"name": "train-iris-0123abcd", "namespace": "tenant-deadbeef-"}
     obj = {"kind": "Job", "metadata": meta, "data": {"account.py": script}}
     assert text_of([obj]) == (
-        "kind: Job\nmetadata:\n  name: train-iris-(digest)\n  namespace: tenant-deadbeef\n"
+        "kind: Job\nmetadata:\n  name: train-iris-(digest)\n  namespace: tenant-deadbeef-\n"
         "data:\n  account.py: (the text of manifests/model-store/account.py)\n"
     )

@@ -9,8 +9,7 @@ import pytest
 from tasks.lib import names
 from tasks.lib.kube import kinds as tables
 from tasks.lib.kube.api import Obj, Ref
-from tests.render import naming, schemas as module
-from tests.render.crds import condense
+from tests.render import naming
 from tests.render.rendering import COMPONENTS, DEFINITION, GRAPH, OWN, Rendering, name_of
 from tests.render.schemas import Schemas
 
@@ -53,13 +52,9 @@ def test_every_object_is_valid_by_the_pinned_schemas(rendering: Rendering, schem
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_and_by_the_definitions_that_this_source_installs(
-    rendering: Rendering, schemas: Schemas, component: str
-) -> None:
+def test_and_by_the_definitions_that_this_source_installs(rendering: Rendering, component: str) -> None:
     """They may be older or newer than the pins (config/packages.yaml says where): objects have to suit both."""
-    definitions = [each for found in rendering.definitions.values() for each in found]
-    installed = schemas.over(module.kinds(condense.product("installed", "", condense.kinds(definitions), {})))
-    assert problems(rendering, installed, component) == expected(component)
+    assert problems(rendering, rendering.installed, component) == expected(component)
 
 
 def test_nothing_is_in_two_components_or_twice_in_one(rendering: Rendering) -> None:
@@ -206,10 +201,8 @@ def test_the_tables_name_components_that_there_are() -> None:
     assert {component for component, _ in AS_THE_VENDOR_HAS_IT} <= set(COMPONENTS)
 
 
-def test_definitions_and_webhooks_have_their_place_in_the_order(rendering: Rendering) -> None:
-    """A kind that nobody thought of would be applied with our own, in wave 3, though it is Kubernetes'."""
-    for objects in rendering.everything.values():
-        for each in objects:
-            known = rendering.schemas.kinds.get((each["apiVersion"], each["kind"]))
-            ours = each["kind"] == DEFINITION or (known and known.product == "kubernetes")
-            assert (tables.wave(Ref.of(each)) != 3) == bool(ours), name_of(each)
+def test_each_kind_has_its_place_in_the_order(schemas: Schemas) -> None:
+    """One of Kubernetes' own that nobody thought of would be applied with the custom ones, in wave 3."""
+    for (api_version, kind), known in schemas.kinds.items():
+        third = tables.wave(Ref(api_version, kind, None, "")) == 3
+        assert third == (known.product != "kubernetes"), (api_version, kind)

@@ -107,11 +107,6 @@ CASES: dict[str, tuple[Check, Objects, Objects]] = {
         {"istiod": [job("auto", **{"sidecar.istio.io/inject": "true"})]},
         {"istiod": [job("auto")]},
     ),
-    "the place in the order": (
-        checks.test_definitions_and_webhooks_have_their_place_in_the_order,
-        {"issuers": [CERTIFICATE, definition(), config(), job(IMAGE)]},
-        {"issuers": [{**config(), "apiVersion": "new.k8s.io/v1"}]},
-    ),
 }  # fmt: skip
 
 

@@ -125,6 +125,7 @@ def test_json() -> None:
         "schema": 1,
         "source": "built here",
         "overlaid": [{"key": "charts.istiod", "pin": "1.26.2", "used": "1.31.0", "why": "no record"}],
+        "outside": [],
         "standins": {"net-istio 1.14.1": "its own code"},
         "cluster": {"provider": "kind"},
         "seconds": 103.5,

@@ -15,6 +15,7 @@ from tasks.lib.component import Component
 from tasks.lib.graph import Graph
 from tasks.lib.modelling import Model
 from tasks.lib.tenancy import Tenant
+from tests.commandline import arguments
 
 ROOT = Path(__file__).parents[2]
 GRAPH = ROOT / "docs/concepts/graph.md"
@@ -73,7 +74,7 @@ def options() -> dict[str, set[str]]:
     """Return the commands there are, each with its options."""
     known: dict[str, set[str]] = {}
     for command, aliases in tasks.ns.task_names.items():
-        context = ParserContext(name=command, args=tasks.ns[command].get_arguments())
+        context = ParserContext(name=command, args=arguments()[command])
         known |= {each: {*context.flags, *context.inverse_flags} for each in (command, *aliases)}
     return known
 

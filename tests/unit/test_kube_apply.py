@@ -1,11 +1,12 @@
 """Apply, plan and prune, on a cluster in a dict."""
 
 import copy
+import threading
 
 import pytest
 
 from tasks.lib import names
-from tasks.lib.errors import BadInput
+from tasks.lib.errors import BadInput, NotOurs
 from tasks.lib.kube import apply, inventory
 from tasks.lib.kube.api import Ref
 from tests.fakes import FakeKube
@@ -248,3 +249,85 @@ def test_a_shared_object_keeps_the_label_it_comes_with() -> None:
         objects = [shared, obj(Ref("v1", "ConfigMap", "app", component))]
         assert apply.apply_all(kube, objects, component).count == 0
     assert kube.count("apply") == 0
+
+
+# What is somebody else's
+
+THEIRS = [A_NAMESPACE, obj(SECRET, data={"token": "dGhlaXJz"}), config(key="theirs")]
+
+
+@pytest.fixture
+def occupied() -> FakeKube:
+    """A cluster in which somebody has objects that have our objects' names."""
+    return FakeKube(*THEIRS)
+
+
+def test_what_somebody_else_has_made_is_not_touched_and_nothing_beside_it_is_made(occupied: FakeKube) -> None:
+    before = copy.deepcopy(occupied.store)
+
+    with pytest.raises(NotOurs) as refused:
+        run(occupied, everything(), create_only=[obj(SECRET, data={"token": "b3Vycw=="})])
+
+    assert occupied.store == before
+    assert refused.value.what == (
+        "demo: ConfigMap app/config, Namespace app and 1 more are there already, and were not made by us"
+    )
+    assert refused.value.facts == {
+        str(CONFIG): "written by creator",
+        str(NAMESPACE): "written by creator",
+        str(SECRET): "written by creator",
+        "applied": "nothing of demo",
+    }
+    assert f"kubectl -n app label configmap config {names.COMPONENT_LABEL}=demo" in refused.value.hint
+
+
+def test_a_plan_says_so_too(occupied: FakeKube) -> None:
+    with pytest.raises(NotOurs, match="ConfigMap app/config, Namespace app are there already"):
+        apply.plan(occupied, everything(), "demo")
+
+
+def test_one_that_is_made_once_is_not_taken_over_either(occupied: FakeKube) -> None:
+    occupied.edit(NAMESPACE, "metadata.labels", {names.COMPONENT_LABEL: "demo"})
+    with pytest.raises(NotOurs, match=r"Secret app/key is there already, and was not made by us"):
+        run(occupied, [A_NAMESPACE], create_only=[obj(SECRET)])
+
+
+def test_what_is_handed_over_is_ours(occupied: FakeKube) -> None:
+    for ref in (NAMESPACE, CONFIG):
+        occupied.edit(ref, "metadata.labels", {names.COMPONENT_LABEL: "demo"})
+
+    assert str(CONFIG) in run(occupied, everything()).configured
+    assert occupied.store[CONFIG.key]["data"] == {"key": "value"}
+
+
+def test_what_is_going_away_is_nobodys(occupied: FakeKube) -> None:
+    occupied.edit(NAMESPACE, "metadata.labels", {names.COMPONENT_LABEL: "demo"})
+    occupied.store[CONFIG.key]["metadata"]["finalizers"] = ["somebody"]
+    occupied.delete(CONFIG)
+    timer = threading.Timer(0.1, lambda: occupied.release(CONFIG))
+    timer.start()
+
+    assert str(CONFIG) in run(occupied, everything()).created
+    timer.join()
+
+
+def test_an_object_moves_to_another_component_of_ours_and_stays_when_the_first_goes() -> None:
+    kube = FakeKube()
+    run(kube, everything())
+
+    moved = apply.apply_all(kube, [config(key="value")], "other")
+
+    assert (moved.configured, label(CONFIG, kube)) == ([str(CONFIG)], "other")
+    rest = [each for each in everything() if each["kind"] != "ConfigMap"]
+    assert run(kube, rest).kept == [f"{CONFIG}: carries our label no more, left as it is (other)"]
+    assert CONFIG.key in kube.store
+
+
+def test_looking_for_strangers_costs_nothing_when_nothing_is_new() -> None:
+    kube = FakeKube()
+    run(kube, everything(), create_only=[obj(SECRET)])
+    kube.calls.clear()
+
+    run(kube, everything(), create_only=[obj(SECRET)])
+
+    assert [what for verb, what in kube.calls if verb == "get"] == ["ConfigMap inference-in-a-box/inventory-demo"]

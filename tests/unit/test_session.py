@@ -37,10 +37,10 @@ class Cluster:
     owned = True
 
     def __init__(self) -> None:
-        self.there = True
+        self.there: bool | None = True
         self.asked = 0
 
-    def exists(self) -> bool:
+    def exists(self) -> bool | None:
         self.asked += 1
         return self.there
 
@@ -67,6 +67,7 @@ def cluster() -> Cluster:
 def opened(tmp_path: Path, cluster: Cluster, kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> Session:
     (tmp_path / "config").mkdir()
     shutil.copy(ROOT / "config/models.yaml", tmp_path / "config")
+    shutil.copytree(ROOT / "manifests/models", tmp_path / "manifests/models")
     rest: dict[str, Any] = {"versions": None, "source": None, "tools": None, "provider": cluster}
     # Where Box has a client once it was asked for; one that was let go is made again.
     monkeypatch.setattr(Box, "kube", property(lambda _: kube))
@@ -74,7 +75,8 @@ def opened(tmp_path: Path, cluster: Cluster, kube: FakeKube, monkeypatch: pytest
 
 
 def models_of(opened: Session, *tenants: str) -> None:
-    rows = "".join(f"  - {{name: m, tenant: {each}, format: sklearn, trainer: t}}\n" for each in tenants)
+    rest = "format: sklearn, trainer: sklearn-iris, example: {instances: [[1]], predictions: [0]}"
+    rows = "".join(f"  - {{name: m, tenant: {each}, {rest}}}\n" for each in tenants)
     (opened.box.root / "config/models.yaml").write_text(f"schema: 1\nmodels:\n{rows}")
 
 
@@ -94,8 +96,8 @@ def test_without_a_cluster_the_files_are_all_there_is(opened: Session, cluster: 
     assert kube.calls == []
 
 
-def test_someone_elses_cluster_that_is_away_is_not_one_without_tenants(opened: Session, cluster: Cluster) -> None:
-    cluster.there = cluster.owned = False
+def test_a_cluster_of_which_nothing_is_known_is_not_one_without_tenants(opened: Session, cluster: Cluster) -> None:
+    cluster.there = None
     assert opened.added is None
     assert [each.name for each in opened.tenants] == ["a"]
 
@@ -116,7 +118,7 @@ def test_a_cluster_that_does_not_answer_is_not_one_without_tenants(opened: Sessi
 
     kube.before = lambda _verb, _what: None
     assert opened.added is None, "what was read is not read again"
-    again = replace(opened)
+    again = opened.anew()
     assert [each.name for each in again.tenants] == ["a", "d"]
     assert [each.tenant for each in again.models] == ["a", "d"]
 

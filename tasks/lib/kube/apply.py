@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tasks.lib import names
 from tasks.lib.component import Changes
 from tasks.lib.errors import NotReady, Refused
-from tasks.lib.kube import desired, inventory, kinds, parallel, prune, status, wait
+from tasks.lib.kube import desired, foreign, inventory, kinds, parallel, prune, status, wait
 from tasks.lib.kube.api import ApiError, Cluster, Key, Obj, Ref, not_yet
 from tasks.lib.kube.desired import Item, Record
 from tasks.lib.kube.inventory import Inventory
@@ -60,9 +60,13 @@ def plan(
     create_only: Iterable[Obj] = (),
     jobs: int = parallel.JOBS,
 ) -> Plan:
-    """Return what `apply_all` would do. Changes nothing; asks only about what the records cannot answer for."""
+    """Return what `apply_all` would do. Changes nothing; asks only about what the records cannot answer for.
+
+    Raises NotOurs as that does.
+    """
     items = desired.prepare(kube, objects, create_only, component)
     before = inventory.load(kube, component)
+    foreign.refuse(kube, items, before, jobs)
     fine = _settled(kube, items, before)
     todo = [item for item in items if item.ref.key not in fine]
     seen = {
@@ -109,12 +113,14 @@ def apply_all(
     """Make the cluster hold these objects for this component, and none that it held before and are not among them.
 
     `create_only` objects are made when they are not there and never touched after. Safe to repeat, and to kill: the
-    inventory knows everything at any point. Raises Refused with each object that was refused and why, NotReady when
-    told to stop or when something does not become established, or gone, in time.
+    inventory knows everything at any point. Raises NotOurs, before anything is done, for what is there and somebody
+    else's, Refused with each object that was refused and why, NotReady when told to stop or when something does not
+    become established, or gone, in time.
     """
     cancel = cancel or threading.Event()
     items = desired.prepare(kube, objects, create_only, component)
     before = inventory.load(kube, component)
+    foreign.refuse(kube, items, before, jobs)
     fine = _settled(kube, items, before)
     stale = before.beside(items)
     if len(fine) == len(items) and not stale and before.digest == desired.total(items):

@@ -77,6 +77,13 @@ def _ref(component: str) -> Ref:
     return Ref("v1", "ConfigMap", names.PLATFORM_NAMESPACE, name(component))
 
 
+def components(kube: Cluster) -> list[str]:
+    """Return the names of the components that have an inventory."""
+    maps = kube.list("v1", "ConfigMap", names.PLATFORM_NAMESPACE, names.COMPONENT_LABEL, heads=True)
+    found = [str(each["metadata"]["name"]) for each in maps]
+    return [each.removeprefix(name("")) for each in found if each.startswith(name(""))]
+
+
 def load(kube: Cluster, component: str) -> Inventory:
     """Return what a component has; an empty inventory when it has none.
 

@@ -27,8 +27,8 @@ class Provider(Protocol):
     def owned(self) -> bool:
         """Whether the cluster is ours to make and to delete."""
 
-    def exists(self) -> bool:
-        """Whether the cluster is there, in whatever state."""
+    def exists(self) -> bool | None:
+        """Whether the cluster is there, in whatever state. None when what would know does not answer."""
 
     def look(self) -> Look:
         """Compare the cluster with what is wanted. Changes nothing.

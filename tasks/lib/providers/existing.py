@@ -28,12 +28,12 @@ class ExistingProvider:
         self._context = context
         self._unsupported = unsupported
 
-    def exists(self) -> bool:
-        """Whether the API server answers."""
+    def exists(self) -> bool | None:
+        """Whether the API server answers. One that does not says nothing of what is in the cluster."""
         try:
             self._kube.version()
         except BoxError:
-            return False
+            return None
         return True
 
     def look(self) -> Look:
@@ -105,5 +105,5 @@ def find(given: str, variable: str) -> Path:
     listed = [part for part in variable.split(os.pathsep) if part]
     if len(listed) > 1:
         facts = {"KUBECONFIG": variable}
-        raise BadInput("KUBECONFIG names several files", facts=facts, hint="name one: --kubeconfig FILE")
+        raise BadInput("KUBECONFIG names several files", facts=facts, hint="name one: INVOKE_BOX_KUBECONFIG=FILE")
     return Path(listed[0] if listed else DEFAULT).expanduser()

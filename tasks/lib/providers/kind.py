@@ -18,6 +18,7 @@ from tasks.lib.providers.nodes import CONTROL_PLANE, WORKER, Node, Nodes, Regist
 READY_S = 180.0
 
 _POLL_S = 0.5
+_NO_ENGINE = (Fault.NO_CLIENT, Fault.OTHER_ENGINE)
 _ANEW = "invoke down   then   invoke up"
 
 
@@ -55,9 +56,12 @@ class KindProvider:
         self._kind = KindCommand(wanted.cluster, kind, store, kubeconfig)
         self._kubeconfig = kubeconfig
 
-    def exists(self) -> bool:
-        """Whether the cluster has containers, running or not; without an engine that answers it has none."""
-        return self._engine.probe().fault is None and bool(self._nodes.all())
+    def exists(self) -> bool | None:
+        """Whether the cluster has containers, running or not. An engine that does not answer may have them."""
+        fault = self._engine.probe().fault
+        if fault in _NO_ENGINE:
+            return False
+        return None if fault else bool(self._nodes.all())
 
     def nodes(self) -> list[str]:
         """Return the names of the nodes, control plane first."""
@@ -118,9 +122,9 @@ class KindProvider:
 
         Raises NotAvailable when there is an engine that may have it, and that does not answer.
         """
-        if self._engine.probe().fault not in (Fault.NO_CLIENT, Fault.OTHER_ENGINE):
+        if self._engine.probe().fault not in _NO_ENGINE:
             self.ensure_engine(say)
-        removed = [f"node {name}" for name in self.nodes()] if self.exists() else []
+        removed = [f"node {name}" for name in self.nodes()] if self.exists() is not False else []
         if removed:
             say(f"deleting cluster {self._wanted.cluster}")
             self._kind.delete()
@@ -243,11 +247,13 @@ class KindProvider:
         for node in registered:
             if triple(node.version) != triple(wanted.version):
                 what = f"cluster {name} runs Kubernetes {node.version}; {wanted.version} is wanted"
-                raise BadInput(what, facts={"node": node.name}, hint=f"{_ANEW}   (or another name with --cluster)")
+                raise BadInput(
+                    what, facts={"node": node.name}, hint=f"{_ANEW}   (or another name: INVOKE_BOX_CLUSTER=NAME)"
+                )
         workers = sum(node.role == WORKER for node in nodes)
         if workers < wanted.workers:
             what = f"cluster {name} has {workers} workers; {wanted.workers} are wanted, and kind cannot add any"
-            raise BadInput(what, hint=f"--workers {workers}   or   {_ANEW}")
+            raise BadInput(what, hint=f"INVOKE_BOX_WORKERS={workers}   or   {_ANEW}")
         published = self._nodes.ports(nodes[0].name)
         ports = {inside: published[inside] for inside in wanted.ports if inside in published}
         if ports != wanted.ports:

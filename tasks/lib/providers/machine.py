@@ -7,6 +7,7 @@ from pathlib import Path
 from tasks.lib.errors import NotAvailable
 
 LOOPBACK = "127.0.0.1"
+OTHER_PORTS = "free it, or choose others: INVOKE_BOX_HTTP_PORT=8090 INVOKE_BOX_HTTPS_PORT=8453"
 INOTIFY = Path("/proc/sys/fs/inotify")
 LIMITS: Mapping[str, int] = {"max_user_instances": 512, "max_user_watches": 524288}
 """Each kubelet, containerd and Envoy holds some; the usual 128 instances are used up by two nodes."""
@@ -20,7 +21,7 @@ def require_ports(ports: Iterable[int], holder: Callable[[int], str]) -> None:
         raise NotAvailable(
             f"port {', '.join(map(str, taken))} on this machine is taken",
             facts=facts,
-            hint="free it, or choose others: --http-port 8090 --https-port 8453   (ss -ltnp shows what listens)",
+            hint=f"{OTHER_PORTS}   (ss -ltnp shows what listens)",
         )
 
 

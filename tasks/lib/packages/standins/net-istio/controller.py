@@ -140,7 +140,7 @@ def _status(ingress: dict[str, Any], obstacle: str) -> dict[str, Any]:
 def _same(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Whether nothing but times differs."""
 
-    def bare(status: dict[str, Any]) -> Any:
+    def bare(status: dict[str, Any]) -> object:
         conditions = [
             {k: v for k, v in each.items() if k != "lastTransitionTime"} for each in status.get("conditions", [])
         ]
@@ -166,7 +166,7 @@ def _probe(pod: str, port: int, host: str, digest: str) -> str:
         return str(error)
     finally:
         connection.close()
-    if reply.status != 200:
+    if reply.status != http.client.OK:
         return f"HTTP {reply.status}"
     return "" if reply.getheader("K-Network-Hash") == digest else "an older configuration answers"
 
