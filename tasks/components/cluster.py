@@ -31,6 +31,7 @@ class ClusterComponent:
         if changes.created:
             box.forget_cluster()
         box.kube.version()
+        box.tools.path("kubectl")  # for people: .box/bin/kubectl fits the cluster; we ask the API server ourselves
         return changes
 
 

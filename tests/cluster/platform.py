@@ -146,12 +146,15 @@ class Platform:
         found = self.seen(Ref("coordination.k8s.io/v1", "Lease", names.PLATFORM_NAMESPACE, "run"))
         return found is not None and f"/{pid}/" in found["spec"].get("holderIdentity", "")
 
-    def versions(self, selector: str = names.COMPONENT_LABEL) -> dict[Ref, str]:
-        """Return the resource version of every object that carries our label, but for what changes by itself."""
+    def versions(self) -> dict[Ref, str]:
+        """Return when each object that carries our label was last written by us, our own notes (inventories) aside."""
+        kube = self.kube
         return {
             ref: found["metadata"]["uid"] + "/" + _written_by_us(found)
-            for ref in inventory.everything(self.kube, selector=selector)
-            if ref.kind not in _MADE_BY_THE_CLUSTER and (found := self.kube.get(ref, heads=True))
+            for ref in inventory.everything(kube, selector=names.COMPONENT_LABEL)
+            if ref.kind not in _MADE_BY_THE_CLUSTER
+            and not ref.name.startswith(inventory.name(""))
+            and (found := kube.get(ref, heads=True))
         }
 
     def inventory(self) -> set[Ref]:

@@ -31,7 +31,7 @@ ADDED = Tenant(name="d", summary="by command", quota={"pods": "2"}, configured=F
 
 
 class Cluster:
-    """A provider whose cluster is there or not, and which counts how often that was asked."""
+    """A provider whose cluster is there, is not, or does not say, and which counts how often that was asked."""
 
     name = "kind"
     owned = True

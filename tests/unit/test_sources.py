@@ -324,7 +324,16 @@ def test_a_mirror_serves_files_below_its_base(web: Web, tmp_path: Path) -> None:
     assert {"index.docker.io", "gcr.io", "kind.local"} <= set(source.registries_without_tag_resolving())
     assert source.available() is None
     web.answers["/v2/"] = (403, b"")
-    assert f"{web.url}: HTTP 403" in str(source.available())
+    assert source.available() == f"{web.url}/v2/: HTTP 403"
+
+
+def test_a_mirror_at_one_address_is_asked_for_both_of_its_sides(web: Web, tmp_path: Path) -> None:
+    source = MirrorSource(versions.load(ROOT), Store(tmp_path), web.url)
+    assert source.available() is None
+    web.answers["/v2/"] = (502, b"")
+    assert source.available() == f"{web.url}/v2/: HTTP 502"
+    web.answers |= {"/v2/": (200, b""), "/": (403, b"")}
+    assert source.available() == f"{web.url}/: HTTP 403"
 
 
 def packages(tmp_path: Path, **more: Any) -> PackagesSource:

@@ -41,8 +41,9 @@ class MirrorSource:
     def available(self) -> str | None:
         """Ask the registry and the base address."""
         where = urlsplit(self.registry)
-        failed = reach.probe({self.registry: f"{where.scheme}://{where.netloc}/v2/", self.base: f"{self.base}/"})
-        return "\n".join(f"{address}: {reason}" for address, reason in failed.items()) or None
+        asked = (f"{where.scheme}://{where.netloc}/v2/", f"{self.base}/")
+        failed = reach.probe({url: url for url in asked})
+        return "\n".join(f"{url}: {reason}" for url, reason in failed.items()) or None
 
     def describe(self) -> str:
         """Say where things come from."""
