@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.lib.component import Say
+from tasks.lib.errors import ClusterGone
 from tasks.lib.kube.client import Kube
 from tasks.lib.providers import Provider
 from tasks.lib.settings import Settings
@@ -40,6 +41,14 @@ class Box:
     def kube(self) -> Kube:
         """The client of the target cluster. Raises ClusterGone or BadInput when there is none to talk to."""
         return Kube(self.provider.kubeconfig(), self.settings.context or None, cancel=self.cancel)
+
+    def cluster_there(self) -> bool:
+        """Whether there is a cluster to look at. Raises ClusterGone when that cannot be said: not known is not none."""
+        there = self.provider.exists()
+        if there is None:
+            self.kube.version()  # says why
+            raise ClusterGone("it cannot be said whether there is a cluster", hint="the same again, or   invoke doctor")
+        return there
 
     def forget_cluster(self) -> None:
         """Let the client go: a cluster that was made anew has other keys."""

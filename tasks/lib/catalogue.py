@@ -27,7 +27,7 @@ def show(session: Session, *, as_json: bool) -> None:
 
 def _row(session: Session, model: Model) -> dict[str, Any]:
     state, pods = "absent", 0
-    if session.box.provider.exists():
+    if session.box.cluster_there():
         kube = session.box.kube
         found = kube.get(Ref("serving.kserve.io/v1beta1", "InferenceService", model.namespace, model.name))
         if found:

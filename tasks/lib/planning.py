@@ -18,17 +18,16 @@ _MOST_LINES = 12
 
 
 def _look(session: Session) -> list[Planned]:
-    graph = session.graph
+    there, graph = session.box.cluster_there(), session.graph
+
+    def look(node: Component) -> Look:
+        if node.name != "cluster" and not there:
+            raise ClusterGone("there is no cluster yet")
+        return node.look(session.box)
+
     return engine.plan(
-        graph, graph.names, look=lambda node: _without_cluster(session, node), jobs=session.box.settings.jobs,
-        emit=Emitter(), cancel=session.box.cancel,
-    )  # fmt: skip
-
-
-def _without_cluster(session: Session, node: Component) -> Look:
-    if node.name != "cluster" and not session.box.provider.exists():
-        raise ClusterGone("there is no cluster yet")
-    return node.look(session.box)
+        graph, graph.names, look=look, jobs=session.box.settings.jobs, emit=Emitter(), cancel=session.box.cancel
+    )
 
 
 def show(session: Session, *, as_json: bool) -> None:

@@ -130,7 +130,7 @@ def _row(session: Session, tenant: Tenant) -> dict[str, Any]:
 
 
 def _live_quota(session: Session, tenant: Tenant) -> Mapping[str, Any]:
-    if not session.box.provider.exists():
+    if not session.box.cluster_there():
         return {}
     found = session.box.kube.get(Ref("v1", "ResourceQuota", tenant.namespace, "tenant"))
     return dict((found or {}).get("status", {}))

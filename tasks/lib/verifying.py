@@ -61,7 +61,7 @@ def verify(session: Session, wanted: Wanted, *, wait: bool = True) -> bool:
 def require_cluster(session: Session) -> None:
     """Raise ClusterGone unless there is a cluster, and it answers."""
     box = session.box
-    if not box.provider.exists():
+    if not box.cluster_there():
         raise ClusterGone(
             "there is no cluster to verify", facts={"provider": box.provider.name}, hint="invoke up   brings one up"
         )

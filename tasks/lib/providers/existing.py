@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.lib.component import Changes, Look, State
-from tasks.lib.errors import BadInput, BoxError, ClusterGone
+from tasks.lib.errors import BadInput, BoxError
 from tasks.lib.providers import Progress
 
 if TYPE_CHECKING:
@@ -37,11 +37,8 @@ class ExistingProvider:
         return True
 
     def look(self) -> Look:
-        """Whether the cluster answers and has a version that everything supports."""
-        try:
-            version = self._kube.version()
-        except ClusterGone as error:
-            return Look(state=State.ABSENT, reason=error.what)
+        """Whether the cluster has a version that everything supports. Raises ClusterGone when it does not answer."""
+        version = self._kube.version()
         self._require_supported(version)
         return Look(state=State.READY, reason=f"{self._kube.server}, {version}")
 
