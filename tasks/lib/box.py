@@ -50,6 +50,11 @@ class Box:
             raise ClusterGone("it cannot be said whether there is a cluster", hint="the same again, or   invoke doctor")
         return there
 
+    @cached_property
+    def kubernetes(self) -> str:
+        """The version that charts are rendered for: the pinned one, or that of a cluster which is not ours."""
+        return self.versions.kubernetes.version if self.provider.owned else self.kube.version()
+
     def forget_cluster(self) -> None:
         """Let the client go: a cluster that was made anew has other keys."""
         vars(self).pop("kube", None)

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tasks.lib import board, engine, lease, names, removal, report, runlock, runs
+from tasks.lib import board, crash, engine, lease, names, provenance, removal, report, runlock, runs
+from tasks.lib.box import Box
 from tasks.lib.component import Changes, Component, Look, Outcome, Say, Status
 from tasks.lib.errors import BoxError, ClusterGone
 from tasks.lib.events import Emitter
 from tasks.lib.kube import inventory
 from tasks.lib.prefetch import Prefetch
+from tasks.lib.schedule import Interrupted
 from tasks.lib.session import Session
 
 CLUSTER = "cluster"
@@ -47,8 +49,8 @@ def up(
 ) -> Run:
     """Bring up components or stages (all of them when none is named) and what they need.
 
-    Returns also when something failed: `error` then stands for the run. Raises what stops a run before it starts, and
-    Interrupted.
+    Returns also when something failed or the run was interrupted: `error` then stands for the run. Raises what stops it
+    before it starts.
     """
     everything = not (names_ := tuple(wanted))
     if names_ != (CLUSTER,):
@@ -59,28 +61,41 @@ def up(
     folder = runs.RunFolder.create(box.root)
     emitter = Emitter(board.choose(expected=runs.history(box.root)), folder)
     run = Run()
-    with turn(session, command, wait=wait) as at_work, emitter:
-        for note in box.notes:
-            emitter.note(note)
-        with Prefetch(box, (graph[name] for name in graph.closure(targets)), emitter) as prefetch:
-            run.outcomes = engine.run(
+    try:
+        with turn(session, command, wait=wait) as at_work, emitter:
+            for note in box.notes:
+                emitter.note(note)
+            run = _walk(session, targets, emitter, at_work, force=force, fail_fast=fail_fast)
+            if everything and run.error is None:
+                run.outcomes |= prune(session)
+    except Exception as error:
+        if not run.outcomes:
+            raise  # nothing was begun
+        run.error = error if isinstance(error, BoxError) else crash.unexpected(error, folder.path)
+    run.wall_s = time.monotonic() - begun
+    run.critical = engine.critical_path(graph, {name: each for name, each in run.outcomes.items() if name in graph})
+    _conclude(run, box, folder, command, next_command)
+    return run
+
+
+def _walk(session: Session, targets: Iterable[str], emitter: Emitter, at_work: "_AtWork", **how: bool) -> Run:
+    """Run the engine, with what later stages need being fetched beside it."""
+    box, graph = session.box, session.graph
+    with Prefetch(box, (graph[name] for name in graph.closure(targets)), emitter) as prefetch:
+        try:
+            outcomes = engine.run(
                 graph,
                 targets,
                 look=lambda node: _after_cluster(node, node.look(box), prefetch, at_work),
                 act=lambda node, say: _after_cluster(node, node.act(box, say), prefetch, at_work),
                 jobs=box.settings.jobs,
                 emit=emitter,
-                force=force,
-                fail_fast=fail_fast,
                 cancel=box.cancel,
+                **how,
             )
-        run.error = engine.failure(run.outcomes)
-        if everything and run.error is None:
-            run.outcomes |= prune(session)
-    run.wall_s = time.monotonic() - begun
-    run.critical = engine.critical_path(graph, {name: each for name, each in run.outcomes.items() if name in graph})
-    _conclude(run, folder, command, box.settings.cluster, "" if run.error else next_command)
-    return run
+        except Interrupted as error:
+            return Run(outcomes=error.outcomes, error=error)
+    return Run(outcomes=outcomes, error=engine.failure(outcomes))
 
 
 def awake(session: Session, command: str, *, wait: bool = True) -> Session:
@@ -108,17 +123,18 @@ def _anew(session: Session) -> Session:
         ) from error
 
 
-def _conclude(run: Run, folder: runs.RunFolder, command: str, cluster: str, next_command: str) -> None:
+def _conclude(run: Run, box: Box, folder: runs.RunFolder, command: str, next_command: str) -> None:
     """Write down how the run came out, and tell it."""
-    seconds, path = run.critical
+    (seconds, path), origin = run.critical, provenance.of(box)
     folder.write_outcomes(
-        run.outcomes, command=command, cluster=cluster, wall_s=round(run.wall_s, 3),
+        run.outcomes, command=command, cluster=box.settings.cluster, wall_s=round(run.wall_s, 3),
         peak_mib=round(runs.peak_mib(), 1), critical={"seconds": round(seconds, 3), "components": path},
+        error=str(run.error) if run.error else "", **origin.facts(),
     )  # fmt: skip
     sys.stderr.write(
         "\n" + report.summary(
             run.outcomes, wall_s=run.wall_s, marks=report.marks_for(sys.stderr), critical=run.critical,
-            log=folder.log, tail=folder.tail, next_command=next_command,
+            log=folder.log, tail=folder.tail, origin=origin.line(), next_command="" if run.error else next_command,
         )
     )  # fmt: skip
 

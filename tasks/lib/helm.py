@@ -18,13 +18,15 @@ def template(box: Box, chart: str, *, release: str, namespace: str, values: Mapp
 
     `values` is laid over the chart's own defaults, and the source's overlay (stand-ins) over that. Rendered as an
     upgrade, because Istio's charts then leave out the webhook fields that istiod itself writes (failurePolicy).
+    For another version of Kubernetes a chart may make other objects: after an upgrade of an existing cluster those
+    that changed are applied, and nothing else is.
     Raises CommandFailed with helm's message when the chart refuses the values.
     """
     overlay = box.source.values(chart)
     found = shell.run(
         [
             box.tools.path("helm"), "template", release, box.source.chart(chart), "--namespace", namespace,
-            "--include-crds", "--is-upgrade", "--skip-tests", "--kube-version", box.versions.kubernetes.version,
+            "--include-crds", "--is-upgrade", "--skip-tests", "--kube-version", box.kubernetes,
             "--values", "-",
         ],
         stdin=json.dumps(render.merge(dict(values), overlay)),

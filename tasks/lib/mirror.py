@@ -59,25 +59,12 @@ class Mirror:
         with self.store.lock(f"mirror-{self.name}"):
             self._network()
             if self._recipe_of_running() != self._recipe():
-                self.remove()
+                if self._inspect("{{.Id}}"):
+                    self.engine.docker("rm", "--force", self.name)
                 self._create()
             elif not self._running():
                 self.engine.docker("start", self.name)
             return self._wait()
-
-    def running(self) -> Registry | None:
-        """Return the registry if it runs and answers, and start nothing."""
-        if not self._running() or not (url := self._url()):
-            return None
-        found = Registry(url)
-        return found if found.answers() else None
-
-    def remove(self, *, volume: bool = False) -> None:
-        """Remove the container, and with `volume` also what it kept. Nothing there is fine."""
-        if self._inspect("{{.Id}}"):
-            self.engine.docker("rm", "--force", self.name)
-        if volume and self.engine.docker("volume", "inspect", self.volume, check=False).returncode == 0:
-            self.engine.docker("volume", "rm", self.volume)
 
     def _create(self) -> None:
         settings = {
@@ -170,15 +157,3 @@ def cache_hosts(hosts: Iterable[str]) -> dict[str, str]:
     return {
         host: hosts_file(f"http://{cache_name(host)}:{PORT}", server=upstream_url(host)) for host in sorted(set(hosts))
     }
-
-
-def remove_all(engine: Engine, *, volumes: bool = False) -> list[str]:
-    """Remove every registry container of ours. Return their names. Volumes are kept unless told otherwise."""
-    found = engine.docker("ps", "--all", "--filter", f"label={_LABEL}.recipe", "--format", "{{.Names}}").stdout.split()
-    for name in found:
-        engine.docker("rm", "--force", name)
-    if volumes:
-        listed = engine.docker("volume", "ls", "--filter", f"name={names.DOMAIN}-", "--format", "{{.Name}}")
-        for volume in listed.stdout.split():
-            engine.docker("volume", "rm", volume)
-    return found

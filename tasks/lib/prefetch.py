@@ -41,8 +41,8 @@ class Prefetch:
             try:
                 self._box.prepare(stage, _Quiet())
                 self._load(wanted)
-            except BoxError as error:
-                self._emitter.note(f"prefetch of {stage}: {error.what}")
+            except Exception as error:  # noqa: BLE001 (whatever it is, it is met again where the thing is needed)
+                self._emitter.note(f"prefetch of {stage}: {error.what if isinstance(error, BoxError) else repr(error)}")
 
     def _load(self, wanted: list[str]) -> None:
         if not (wanted and self._box.provider.owned):

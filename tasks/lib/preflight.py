@@ -30,15 +30,18 @@ _MARKS = {Level.WARN: "!"}
 def require(opened: Session, *wanted: str) -> None:
     """See that what is wanted can be brought up here, then that there is an engine; install one where that is allowed.
 
-    Raises NotInThisVersion for a stage with nothing behind it yet, NotAvailable naming every fatal check that failed:
-    nothing was touched then. A cluster of our own that is there has what it needs, and is not checked.
+    The source begins with what the stages need before that: it is at work while an engine is installed and the cluster
+    comes up. Raises NotInThisVersion for a stage with nothing behind it yet, NotAvailable naming every fatal check that
+    failed: nothing was touched then. A cluster of our own that is there has what it needs, and is not checked.
     """
     fixed = components.platform((), ())
-    fixed.resolve(name for name in wanted if name in fixed.stages)
+    targets = fixed.resolve(name for name in wanted if name in fixed.stages)
     box = opened.box
     if not (box.provider.owned and box.provider.exists()):
         found = _gather(box.settings, box.versions, {})  # the source was asked when it was chosen
         doctor.require(doctor.run(found, box.versions, fatal_only=True))
+    stages = [fixed[name].stage for name in fixed.closure(targets) if not fixed[name].left_out]
+    box.source.begin(list(dict.fromkeys(stages)), box.cancel)
     box.provider.ensure_engine(converge.tell)
 
 

@@ -40,7 +40,7 @@ class Provenance:
         pins = len({each.entry for each in self.overlaid})
         parts = [f"{_count(pins, 'version')} differ{'s' if pins == 1 else ''} from the pins"] if pins else []
         if self.outside:
-            parts[-1] += f" ({len(self.outside)} times outside what vendors support)"
+            parts[-1] += f" ({_count(len(self.outside), 'time')} outside what vendors support)"
         if self.standins:
             parts.append(_count(len(self.standins), "stand-in"))
         return f"source {self.name}: {', '.join(parts)}; invoke versions.list   shows them" if parts else ""

@@ -123,11 +123,6 @@ class Versions:
         """The products that run in the cluster; tools only have to do with one we make ourselves."""
         return [product for product in self.products.values() if not product.pins[0].startswith("tools.")]
 
-    def images_of(self, stages: Iterable[str]) -> list[Image]:
-        """Return the images that these stages run."""
-        wanted = set(stages)
-        return [image for image in self.images.values() if image.stage in wanted]
-
 
 def load(root: Path, source: str = "upstream") -> Versions:
     """Read config/versions.yaml under `root`; with source `packages`, the overlay of config/packages.yaml over it.

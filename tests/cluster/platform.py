@@ -68,10 +68,15 @@ class Platform:
         """A client of the cluster as it is now."""
         return Kube(self.kubeconfig)
 
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        """Return a command of the product, as a user types it."""
+        return ["./scripts/invoke", *words]
+
     def start(self, *words: str, **variables: str) -> "subprocess.Popen[str]":
         """Start a command of the product."""
         return subprocess.Popen(
-            ["./scripts/invoke", *words], cwd=self.folder, env={**self.environment, **variables}, text=True,
+            self.command(*words), cwd=self.folder, env={**self.environment, **variables}, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

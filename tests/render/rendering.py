@@ -65,7 +65,7 @@ def box(provider: str = "kind", pins: Versions | None = None) -> Box:
     source = PackagesSource(pins, Store(cache / PACKAGES), recipes.load(ROOT), engine=engine)
     fake: Any = SimpleNamespace(name=provider, service_type=PROVIDERS[provider])
     made = Box(root=ROOT, settings=chosen, versions=pins, source=source, provider=fake, tools=Tools(ROOT, pins, source))
-    vars(made)["kube"] = FakeKube()
+    vars(made).update(kube=FakeKube(), kubernetes=pins.kubernetes.version)
     return made
 
 

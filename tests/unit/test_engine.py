@@ -15,7 +15,7 @@ import pytest
 
 from tasks.lib import engine, schedule
 from tasks.lib.component import Changes, Look, Outcome, Say, State, Status
-from tasks.lib.errors import BadInput, ClusterGone, NotAvailable, NotReady
+from tasks.lib.errors import BadInput, ClusterGone, NotAvailable, NotOurs, NotReady
 from tasks.lib.events import Event, Kind
 from tasks.lib.graph import Graph
 
@@ -395,6 +395,15 @@ def test_plan_does_not_call_blocked_what_only_waits_for_the_cluster() -> None:
     assert world.plan("certs")["certs"].reason == "can be looked at after cluster"
     world.states["cluster"] = State.READY
     assert world.plan("certs")["certs"].action == "blocked"
+
+
+def test_plan_does_not_take_what_is_somebody_elses_for_something_that_is_only_early() -> None:
+    world = Stage(C("base"), C("control", ("base",)), C("gateway", ("control",)))
+    world.raises["control"] = NotOurs("control: Service mesh/x is there already, and was not made by us")
+    assert [(each.action, each.reason) for each in world.plan("gateway").values()][1:] == [
+        ("blocked", "control: Service mesh/x is there already, and was not made by us"),
+        ("blocked", "needs control"),
+    ]
 
 
 def test_the_critical_path_is_the_longest_chain_and_not_the_longest_component() -> None:

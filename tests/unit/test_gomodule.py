@@ -277,6 +277,7 @@ def test_the_recipes_of_this_project_are_whole() -> None:
         ("{module: etcd, command: etcd}", "{module: nothing, command: etcd}", "no module 'nothing'"),
         ("{wheel: envoy}", "{wheel: envoy, program: pause}", "one of module, wheel"),
         ("    base: debian", "    base: alpine", "'alpine' is not a base"),
+        ("schema: 1", "schema: 2", "schema: 2 is not known"),
     ],
 )
 def test_a_mistake_in_the_recipes_names_its_place(tmp_path: Path, line: str, becomes: str, complaint: str) -> None:

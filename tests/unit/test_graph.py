@@ -32,10 +32,6 @@ def test_closure_holds_all_that_is_needed_in_declared_order() -> None:
     assert Graph(CHAIN).closure(["istiod", "certs"]) == ("cluster", "certs", "istio-base", "istiod")
 
 
-def test_dependents_hold_all_that_needs_it() -> None:
-    assert Graph(CHAIN).dependents(["istio-base"]) == ("istio-base", "istiod", "serving", "gateway", "tenants")
-
-
 def test_order_puts_needs_first_although_they_were_declared_last() -> None:
     graph = Graph([C("c", ("b",)), C("b", ("a",)), C("a")])
     assert graph.names == ("c", "b", "a")

@@ -36,6 +36,7 @@ class Provider:
         self.owned, self.there = owned, there
         self.name = "kind" if owned else "existing"
         self.ensured = 0
+        self.begun: list[str] = []
 
     def exists(self) -> bool:
         return self.there
@@ -43,10 +44,15 @@ class Provider:
     def ensure_engine(self, _: object) -> None:
         self.ensured += 1
 
+    def begin(self, stages: list[str], _: object) -> None:
+        """Note what the source of this provider's box begins with."""
+        assert not self.ensured, "the engine may take minutes"
+        self.begun = stages
+
 
 def opened(provider: Provider, **given: Any) -> Session:
     chosen = Settings(provider=provider.name, **given)
-    rest: dict[str, Any] = {"source": None, "tools": None, "provider": provider}
+    rest: dict[str, Any] = {"source": provider, "tools": None, "provider": provider}
     return Session(box=Box(root=ROOT, settings=chosen, versions=versions.load(ROOT), **rest), configured=[])
 
 
@@ -99,7 +105,7 @@ def test_every_fatal_failure_is_named_and_nothing_is_touched(monkeypatch: pytest
         preflight.require(opened(provider))
 
     assert list(caught.value.facts) == ["engine", "memory", "ports", "skipped"]
-    assert provider.ensured == 0
+    assert (provider.begun, provider.ensured) == ([], 0)
 
 
 def test_an_engine_that_may_be_installed_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +114,23 @@ def test_an_engine_that_may_be_installed_is_no_failure(monkeypatch: pytest.Monke
     provider = Provider()
     preflight.require(opened(provider))
     assert provider.ensured == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stages"),
+    [
+        ((), ["cluster", "certs", "mesh", "serving"]),
+        (("models",), ["cluster", "certs", "mesh", "serving"]),
+        (("mesh",), ["cluster", "mesh"]),
+        (("cluster",), ["cluster"]),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("asked")
+def test_the_source_begins_before_there_is_an_engine(wanted: tuple[str, ...], stages: list[str]) -> None:
+    provider = Provider()
+    preflight.require(opened(provider), *wanted)
+    assert (provider.begun, provider.ensured) == (stages, 1)
 
 
 def test_a_cluster_whose_version_nobody_supports_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from tasks.lib.errors import BadInput, BoxError, ClusterGone, NotAvailable
 from tasks.lib.kube import apply
 from tasks.lib.kube.api import Obj, Ref
 from tasks.lib.packages.store import Store
+from tasks.lib.providers.existing import ExistingProvider
 from tasks.lib.providers.kind import KindProvider
 from tasks.lib.providers.kindcommand import Wanted
 from tasks.lib.session import Session
@@ -191,9 +192,16 @@ def kind(engine: Engine, root: Path) -> KindProvider:
 @pytest.mark.parametrize("fault", list(Fault))
 def test_without_an_engine_that_answers_there_is_no_cluster(fault: Fault, tmp_path: Path) -> None:
     provider = kind(Engine(fault), tmp_path)
-    assert not provider.exists()
+    gone = fault in {Fault.NO_CLIENT, Fault.OTHER_ENGINE}
+    assert provider.exists() is (False if gone else None), "an engine that does not answer may have it"
     assert provider.info()["nodes"] == "none"
     assert provider.look().reason == str(fault)
+
+
+def test_an_api_server_that_does_not_answer_says_nothing_of_its_cluster(tmp_path: Path) -> None:
+    (tmp_path / "k").write_text("apiVersion: v1\nkind: Config\n")
+    provider = ExistingProvider(kubeconfig=str(tmp_path / "k"), context="", unsupported=lambda _: {})
+    assert provider.exists() is None
 
 
 def test_with_one_its_containers_say(tmp_path: Path) -> None:
@@ -282,6 +290,17 @@ def test_tenants_that_were_not_known_at_the_beginning_are_not_removed(opened: Se
     assert {name: each.status for name, each in found.items()} == {"tenant-gone": Status.CHANGED}
     assert kept(kube, "tenant-d")
     assert not kept(kube, "tenant-gone")
+
+
+@pytest.mark.parametrize("there", [None, False])
+def test_they_are_read_from_the_cluster_whatever_the_provider_says_of_it(
+    opened: Session, cluster: Cluster, kube: FakeKube, there: bool | None
+) -> None:
+    record(kube, "tenant-d", "tenant-gone")
+    cluster.there = there  # the engine, or the API server, did not answer for a moment
+
+    assert set(converge.prune(opened)) == {"tenant-gone"}
+    assert kept(kube, "tenant-d")
 
 
 def test_nothing_is_removed_while_they_cannot_be_read(opened: Session, kube: FakeKube) -> None:

@@ -26,7 +26,7 @@ from tasks.lib.packages.images import Images
 from tasks.lib.packages.node import NodeImage, parts_of
 from tasks.lib.packages.recipes import Recipes
 from tasks.lib.packages.store import Store
-from tasks.lib.packages.workshop import Workshop, minutes
+from tasks.lib.packages.workshop import Workshop
 from tasks.lib.registry import Registry
 from tasks.lib.sources import reach
 from tasks.lib.sources.mirror import unresolved
@@ -198,10 +198,6 @@ class PackagesSource:
                 found[f"image {name}"] = None
         return found
 
-    def total(self) -> str:
-        """Say about how long all that is missing takes."""
-        return minutes(self._workshop.left(self._recipes.modules))
-
     def standins(self) -> dict[str, str]:
         """Return what stands in for what, and what stays untested because of it."""
         return {each["stands_for"]: each["untested"] for each in self._recipes.standins.values()}
@@ -286,7 +282,7 @@ def _attempt(
 
 
 def _quietly(piece: Piece, stop: threading.Event) -> None:
-    with contextlib.suppress(BoxError):  # raised again, and shown, where it is needed
+    with contextlib.suppress(Exception):  # raised again, and shown, where it is needed
         piece(stop)
 
 
