@@ -7,6 +7,7 @@ is never reconfigured, restarted or stopped.
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,8 @@ _OTHERS = ("podman", "nerdctl")
 _PACKAGES = ("docker.io", "iptables", "jq")
 _ANSWER_S = 20.0
 _APT_S = 900.0
+_apt = threading.Lock()
+"""apt-get waits for another that installs, but not for one that refreshes the lists."""
 
 Say = Callable[[str], None]
 
@@ -211,9 +214,10 @@ def apt_install(packages: Iterable[str]) -> None:
     if not Path("/run/systemd/system").exists():
         quiet["RUNLEVEL"] = "1"  # nothing manages services here: packages must not start theirs
     try:
-        if shell.run(install, env=quiet, check=False, timeout_s=_APT_S).returncode != 0:
-            shell.run(["apt-get", "update"], env=quiet, timeout_s=_APT_S)
-            shell.run(install, env=quiet, timeout_s=_APT_S)
+        with _apt:
+            if shell.run(install, env=quiet, check=False, timeout_s=_APT_S).returncode != 0:
+                shell.run(["apt-get", "update"], env=quiet, timeout_s=_APT_S)
+                shell.run(install, env=quiet, timeout_s=_APT_S)
     except CommandFailed as error:
         raise NotAvailable(
             f"apt-get could not install {', '.join(packages)}",

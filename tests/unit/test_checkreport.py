@@ -6,11 +6,14 @@ from xml.etree import ElementTree as ET
 from tasks.lib import checkreport, report
 from tasks.lib.checks import Check, Finding, Result, failed, passed, skipped
 from tasks.lib.provenance import Provenance
-from tasks.lib.versions import Overlaid
+from tasks.lib.versions import Outside, Overlaid
 
 ORIGIN = Provenance(
     source="built here",
     overlaid=(Overlaid(key="charts.istiod", pin="1.26.2", used="1.31.0", why="no record"),),
+    outside=(
+        Outside(key="charts.istiod", version="1.31.0", allowed="<1.27", by="what kiali 2 supports", why="no record"),
+    ),
     standins={"net-istio 1.14.1": "its own code"},
 )
 
@@ -60,6 +63,7 @@ JUNIT = """\
     <properties>
       <property name="source" value="built here" />
       <property name="version charts.istiod" value="1.31.0 instead of 1.26.2: no record" />
+      <property name="outside charts.istiod" value="charts.istiod 1.31.0 is outside &lt;1.27 (what kiali 2 supports)" />
       <property name="stand-in for net-istio 1.14.1" value="untested: its own code" />
     </properties>
     <testcase classname="mesh" name="mesh.ready istiod" time="0.310" />
@@ -86,6 +90,8 @@ HEADER = """\
 source: built here
 versions that differ from the pins:
   charts.istiod: 1.31.0 instead of 1.26.2: no record
+because of that outside what vendors support:
+  charts.istiod 1.31.0 is outside <1.27 (what kiali 2 supports)
 stand-ins, and what they leave untested:
   net-istio 1.14.1: its own code
 """
@@ -125,7 +131,15 @@ def test_json() -> None:
         "schema": 1,
         "source": "built here",
         "overlaid": [{"key": "charts.istiod", "pin": "1.26.2", "used": "1.31.0", "why": "no record"}],
-        "outside": [],
+        "outside": [
+            {
+                "key": "charts.istiod",
+                "version": "1.31.0",
+                "allowed": "<1.27",
+                "by": "what kiali 2 supports",
+                "why": "no record",
+            },
+        ],
         "standins": {"net-istio 1.14.1": "its own code"},
         "cluster": {"provider": "kind"},
         "seconds": 103.5,

@@ -1,5 +1,8 @@
 """The container engine: which fault is which, what may be installed, and what a daemon of ours is given."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -110,6 +113,23 @@ def test_installing_needs_root_and_apt(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     assert container.cannot_install(install=True) == ""
+
+
+def test_what_is_installed_at_once_refreshes_the_lists_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine by the run, debootstrap by the source that has begun: apt-get does not wait for the other's update."""
+    calls, at_work = list[str](), threading.Lock()
+
+    def run(argv: list[str], *, check: bool = True, **_: object) -> shell.Result:
+        assert at_work.acquire(blocking=False), "two at once"
+        calls.append(" ".join(argv[:2]))
+        time.sleep(0.01)
+        at_work.release()
+        return shell.Result(returncode=0 if check else 100, stdout="", stderr="")
+
+    monkeypatch.setattr(shell, "run", run)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(container.apt_install, [["docker.io"], ["debootstrap"]]))
+    assert calls == ["apt-get install", "apt-get update", "apt-get install"] * 2
 
 
 @pytest.mark.parametrize(

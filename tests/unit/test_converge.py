@@ -91,6 +91,7 @@ def test_a_run_is_told_and_written_down(opened: Session, capsys: pytest.CaptureF
     assert "2 changes in" in err
     assert err.endswith("Next: invoke verify\n")
     assert "from the pins" not in err
+    assert "\x1b" not in err, "no colours where it is no terminal"
 
 
 def test_what_is_not_as_it_is_pinned_is_in_both(
@@ -162,7 +163,7 @@ def test_pruning_is_for_a_whole_run_that_went_well(opened: Session, monkeypatch:
 
 
 def test_an_interrupted_run_is_told_and_written_down(opened: Session, capsys: pytest.CaptureFixture[str]) -> None:
-    vars(opened)["graph"] = Graph([Piece("cluster"), Piece("certs", ("cluster",), does=opened.box.cancel.set)])
+    vars(opened)["graph"] = Graph([Piece("cluster", does=opened.box.cancel.set), Piece("certs", ("cluster",))])
     error = converge.up(opened, next_command="invoke verify").error
     assert error is not None
     assert (error.what, error.code) == ("interrupted", 130)

@@ -204,6 +204,7 @@ def test_the_list_as_text_and_as_values(
     out = capsys.readouterr().out
     assert out.splitlines()[0].split() == ["NAME", "VERSION", "WITH", "PACKAGES", "LOCKED"]
     assert "  tools.helm: not in the lock\n" in out
+    assert f"\nwith --source packages:\n{locking.packages(root).text()}\n" in out
     assert out.endswith("invoke versions.lock   locks what is in reach\n")
 
     make(root, monkeypatch, Reached())
@@ -215,6 +216,8 @@ def test_the_list_as_text_and_as_values(
     locking.show(root, as_json=True)
     rows = json.loads(capsys.readouterr().out)
     assert {each["state"] for each in rows} == {"locked"}
+    outside = {each["key"]: each["packages_outside"] for each in rows if each["packages_outside"]}
+    assert set(outside) == {each.key for each in versions.load(root, "packages").outside}
     helm = next(each for each in rows if each["key"] == "tools.helm")
     assert helm["value"] == dict.fromkeys(lockfile.PLATFORMS, A)
 

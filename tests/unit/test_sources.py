@@ -1,6 +1,7 @@
 """Sources: which one is taken and why, what they ask, and what a bad download leaves (nothing)."""
 
 import hashlib
+import queue
 import socket
 import threading
 import time
@@ -442,6 +443,30 @@ def test_begun_builds_run_in_the_background_and_fail_only_when_needed(
     assert "istio" not in workshop.built
     with pytest.raises(FetchFailed, match="kserve is not served"):
         source.prepare(["serving"], Spoken())
+
+
+def test_all_stages_are_begun_at_once_and_what_breaks_there_is_not_told_there(
+    bench: tuple[PackagesSource, Workshop, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, workshop, _ = bench
+    stages = ["cluster", "certs", "mesh", "serving"]
+    waiting: queue.Queue[str] = queue.Queue()
+
+    def build(name: str, _: threading.Event) -> Path:
+        waiting.put(name)
+        workshop.hold.wait(60)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(source._base, "tar", lambda: waiting.put("base"))
+    monkeypatch.setattr(workshop, "build", build)
+    workshop.hold.clear()
+    before = set(threading.enumerate())
+    source.begin(stages)
+    wanted = {"base", *(name for name, each in recipes.load(ROOT).modules.items() if each.stage in stages)}
+    assert {waiting.get(timeout=60) for _ in wanted} == wanted
+    workshop.hold.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
 
 
 def test_packages_is_for_clusters_of_our_own_and_known_machines(
