@@ -6,16 +6,20 @@ from typing import Any
 from tasks.components import model_store, tenants
 from tasks.lib import modelling, names, predict, render, tenancy
 from tasks.lib.box import Box
+from tasks.lib.kube import status
+from tasks.lib.kube.api import Ref
 from tasks.lib.modelling import Model
 from tasks.lib.objects import ObjectsComponent, Probe
 from tasks.lib.render import Obj
 
+_LOADS = "internal.serving.kserve.io/storage-initializer-sourceuri"
+"""KServe's annotation on a pod: where its storage initializer fetches from."""
+
 
 def components(model: Model) -> tuple[ObjectsComponent, ObjectsComponent]:
     """Return the two components of a model."""
-    name = component_name(model)
     artefact = ObjectsComponent(
-        name=f"{name}-artefact",
+        name=names.artefact_component(model.tenant, model.name),
         stage="models",
         summary=f"the artefact of {model.name}, trained in the cluster",
         needs=(tenants.component_name(model.tenant),),
@@ -24,12 +28,15 @@ def components(model: Model) -> tuple[ObjectsComponent, ObjectsComponent]:
         timeout_s=240,
     )
     service = ObjectsComponent(
-        name=name,
+        name=component_name(model),
         stage="models",
         summary=f"{model.name} of tenant {model.tenant}, answering",
         needs=(artefact.name, "net-istio", "ingress-gateway", "knative", "kserve-runtimes"),
-        build=lambda _: [modelling.inference_service(model)],
-        probes=(Probe("it answers with the right classes", partial(_answers, model), costly=True),),
+        build=partial(_service, model),
+        probes=(
+            Probe("its newest artefact is served", partial(_rolled_out, model)),
+            Probe("it answers with the right classes", partial(_answers, model), costly=True),
+        ),
         images=("kserve-storage-initializer", "kserve-sklearnserver", "knative-queue"),
         timeout_s=300,
     )
@@ -38,30 +45,57 @@ def components(model: Model) -> tuple[ObjectsComponent, ObjectsComponent]:
 
 def component_name(model: Model) -> str:
     """Return the name of the component that serves a model."""
-    return f"model-{model.tenant}-{model.name}"
+    return names.model_component(model.tenant, model.name)
 
 
 def _training(model: Model, box: Box) -> list[Obj]:
-    """A Job that trains the model and puts it into the tenant's bucket, under the tenant's own keys and policies.
+    """A Job that trains the model and puts it into the tenant's bucket, under the tenant's own keys and policies."""
+    objects: list[Obj] = render.fill(render.load_objects(box.manifest("models/training.yaml")), _values(model, box))
+    return objects
 
-    The Job's name carries a digest of its script and image: a change trains anew, a repetition finds it done.
+
+def _values(model: Model, box: Box) -> dict[str, Any]:
+    """Return what the training is made with.
+
+    The Job's name and the artefact's folder carry a digest of all the rest: a change trains anew, beside what was
+    there; a repetition finds it done.
     """
-    script = box.manifest(f"models/{model.trainer}/train.py").read_text()
     values: dict[str, Any] = {
         "bucket": model_store.bucket(model.tenant),
         "endpoint": f"http://{model_store.ENDPOINT}",
         "image": box.versions.images["kserve-sklearnserver"].ref,
-        "model": model.name,
         "namespace": model.namespace,
         "region": model_store.REGION,
+        "script": box.manifest(f"models/{model.trainer}/train.py").read_text(),
         "secret": tenancy.CREDENTIALS_SECRET,
         "tenant": model.tenant,
         "tenantLabel": names.TENANT_LABEL,
     }
-    values["name"] = f"train-{model.name}-{render.digest([values, script])[:8]}"
-    values["script"] = script
-    objects: list[Obj] = render.fill(render.load_objects(box.manifest("models/training.yaml")), values)
-    return objects
+    stamp = render.digest([model.name, values])[:8]
+    return {**values, "name": names.training_job(model.name, stamp), "folder": f"{model.name}/{stamp}"}
+
+
+def _storage_uri(model: Model, box: Box) -> str:
+    """Where KServe's storage initializer finds the artefact that is wanted now."""
+    values = _values(model, box)
+    return f"s3://{values['bucket']}/{values['folder']}"
+
+
+def _service(model: Model, box: Box) -> list[Obj]:
+    return [modelling.inference_service(model, _storage_uri(model, box))]
+
+
+def _rolled_out(model: Model, box: Box) -> str | None:
+    """Ask the Knative Service: the InferenceService's own status may still be about the revision before."""
+    ref = Ref("serving.knative.dev/v1", "Service", model.namespace, model.knative_service)
+    found = box.kube.get(ref)
+    if found is None:
+        return f"{ref} is not there"
+    annotations = found["spec"]["template"].get("metadata", {}).get("annotations") or {}
+    if annotations.get(_LOADS) != _storage_uri(model, box):
+        return f"{ref} has an older artefact"
+    state = status.compute(found)
+    return None if state.state is status.State.CURRENT else f"{ref}: {state}"
 
 
 def _answers(model: Model, box: Box) -> str | None:

@@ -28,5 +28,5 @@ if accuracy < LEAST:
 artefact = io.BytesIO()
 joblib.dump(model, artefact)
 store = boto3.client("s3", endpoint_url=os.environ["ENDPOINT"], config=Config(s3={"addressing_style": "path"}))
-store.put_object(Bucket=os.environ["BUCKET"], Key=f"{os.environ['MODEL']}/model.joblib", Body=artefact.getvalue())
+store.put_object(Bucket=os.environ["BUCKET"], Key=f"{os.environ['FOLDER']}/model.joblib", Body=artefact.getvalue())
 print(f"accuracy {accuracy:.3f} on {len(answers)} held-out flowers; {len(artefact.getvalue())} bytes stored")
