@@ -15,7 +15,7 @@ from tasks.lib.session import ROOT
 
 UPDATE = ".box/venv/bin/python -m pytest tests/render --update-golden"
 
-_DIGEST = re.compile(r"((?:train|model-store-(?:ensure|remove))-[a-z0-9-]+)-[0-9a-f]{8}")
+_DIGEST = re.compile(r"((?:train|model-store-(?:ensure|remove))-[a-z0-9-]+|jwt-server)-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, kw_only=True)
