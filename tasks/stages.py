@@ -11,7 +11,7 @@ _SUMMARIES = {
     "certs": "Install cert-manager and the platform's issuer.",
     "mesh": "Install Istio: definitions, control plane, gateway.",
     "serving": "Install Knative Serving, KServe, the model store.",
-    "gateway": "Install Envoy Gateway (not in this version).",
+    "gateway": "Install Envoy Gateway and the identity that it checks.",
     "obs": "Install the observability stack (not in this version).",
     "tenants": "Make the tenants of config/tenants.yaml.",
     "models": "Train and serve the models of config/models.yaml.",

@@ -1,4 +1,4 @@
-"""tenant.add, tenant.list, tenant.remove."""
+"""tenant.add, tenant.list, tenant.remove; tenant.token, tenant.rotate-keys, tenant.revoke."""
 
 from invoke import Context, task
 
@@ -79,3 +79,97 @@ def remove(
     needed("--name", name)
     opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
     tenants.remove(opened, name, force=force, wait=wait)
+
+
+@task(
+    help=about(
+        *_WHERE,
+        name="The tenant that the token is for.",
+        ttl="How long it is valid: 90s, 30m, 1h30m, at most 24h.",
+        model="Only for this model of the tenant.",
+    ),
+    auto_shortflags=False,
+)  # fmt: skip
+@edge
+def token(
+    c: Context,
+    name: str,
+    ttl: str = "1h",
+    model: str = "",
+    source: str = "",
+    provider: str = "",
+    context: str = "",
+    mirror: str = "",
+) -> None:
+    """
+    Print a token for a tenant, alone on standard output.
+
+    For whoever can read the Secret jwt-keys. When it expires, and its id, go to standard error.
+    """
+    from tasks.lib import access
+
+    opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
+    access.token(opened, name, ttl=ttl, model=model)
+
+
+@task(
+    help=about(
+        *_WHERE, "wait", **{
+            "drop-previous": "Although tokens of the previous key may be valid: they are refused from now on.",
+            "withdraw": "Make all keys anew: every token made so far is refused from now on.",
+        },
+    ),
+    name="rotate-keys", auto_shortflags=False,
+)  # fmt: skip
+@edge
+def rotate_keys(
+    c: Context,
+    drop_previous: bool = False,
+    withdraw: bool = False,
+    source: str = "",
+    provider: str = "",
+    context: str = "",
+    mirror: str = "",
+    wait: bool = True,
+) -> None:
+    """
+    Sign with the next key. Tokens of the current one stay valid.
+
+    Refused while tokens of the key before may be valid. The next key was published before: no valid caller notices.
+    """
+    from tasks.lib import access
+
+    opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
+    access.rotate_keys(opened, drop_previous=drop_previous, withdraw=withdraw, wait=wait)
+
+
+@task(
+    help=about(
+        *_WHERE, "wait", jti="The id of the token, as tenant.token printed it.",
+        **{"token-file": "A file with the token itself; - is standard input."},
+    ),
+    auto_shortflags=False,
+)  # fmt: skip
+@edge
+def revoke(
+    c: Context,
+    jti: str = "",
+    token_file: str = "",
+    source: str = "",
+    provider: str = "",
+    context: str = "",
+    mirror: str = "",
+    wait: bool = True,
+) -> None:
+    """
+    Take a token back before it expires.
+
+    By its id, or by itself from a file. Never on the command line, where others can read it.
+    """
+    from tasks.lib import access
+
+    opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
+    access.revoke(opened, jti=jti, token_file=token_file, wait=wait)
+
+
+IDENTITY = (token, rotate_keys, revoke)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tasks.components import certs, cluster, later, mesh, models, serving, tenants
+from tasks.components import certs, cluster, gateway, identity, later, mesh, models, serving, tenants
 from tasks.lib.component import Component
 from tasks.lib.graph import Graph
 from tasks.lib.modelling import Model
@@ -18,6 +18,8 @@ def platform(tenant_records: Iterable[Tenant], model_records: Iterable[Model]) -
         *certs.COMPONENTS,
         *mesh.COMPONENTS,
         *serving.COMPONENTS,
+        *identity.COMPONENTS,
+        *gateway.COMPONENTS,
         *later.COMPONENTS,
     ]
     made: list[Component] = [tenants.component(each) for each in tenant_records]

@@ -35,12 +35,6 @@ class Later:
 
 COMPONENTS = (
     Later(
-        name="gateway",
-        summary="Envoy Gateway and Envoy AI Gateway",
-        needs=("ingress-gateway", "net-istio", "issuers"),
-        left_out="not in this version: Envoy Gateway, identity and limits come next",
-    ),
-    Later(
         name="obs",
         summary="Prometheus, Grafana, Jaeger, Kiali",
         needs=("istiod",),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.lib import helm, names
+from tasks.lib import helm, names, render
 from tasks.lib.box import Box
 from tasks.lib.objects import ObjectsComponent, Probe, namespace
 from tasks.lib.probes import answers, changes, refuses
@@ -49,11 +49,19 @@ def istiod_objects(box: Box) -> list[Obj]:
         "pilot": {
             "autoscaleEnabled": False,
             "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}},
+            # As init containers that stay: there before a model's artefact is fetched, and gone when a Job is done.
+            "env": {"ENABLE_NATIVE_SIDECARS": "true"},
         },
         "global": {
             "hub": box.versions.images["istio-pilot"].repository.rpartition("/")[0],
             "tag": box.versions.images["istio-pilot"].version,
-            "proxy": {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}},
+            # The chart's limits (2 CPUs, 1 GiB) would use up a tenant's quota with three pods.
+            "proxy": {
+                "resources": {
+                    "requests": {"cpu": "10m", "memory": "64Mi"},
+                    "limits": {"cpu": "1", "memory": "256Mi"},
+                }
+            },
         },
         "meshConfig": {"accessLogFile": "/dev/stdout"},
     }
@@ -70,6 +78,11 @@ def gateway_objects(box: Box) -> list[Obj]:
     return helm.template(
         box, "istio-gateway", release=names.INGRESS_GATEWAY, namespace=names.ISTIO_NAMESPACE, values=values
     )
+
+
+def policy_objects(box: Box) -> list[Obj]:
+    """Mutual TLS for the whole mesh."""
+    return render.load_objects(box.manifest("mesh/policies.yaml"))
 
 
 def _ports(box: Box) -> list[dict[str, Any]]:
@@ -128,4 +141,13 @@ INGRESS_GATEWAY = ObjectsComponent(
     timeout_s=180,
 )
 
-COMPONENTS = (ISTIO_BASE, ISTIOD, INGRESS_GATEWAY)
+MESH_POLICIES = ObjectsComponent(
+    name="mesh-policies",
+    stage="mesh",
+    summary="mutual TLS required of every sidecar",
+    needs=("istiod",),
+    build=policy_objects,
+    timeout_s=60,
+)
+
+COMPONENTS = (ISTIO_BASE, ISTIOD, INGRESS_GATEWAY, MESH_POLICIES)

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from tasks.components import model_store, tenants
-from tasks.lib import modelling, names, predict, render, tenancy
+from tasks.lib import isolation, modelling, names, predict, render, routes, tenancy
 from tasks.lib.box import Box
 from tasks.lib.kube import status
 from tasks.lib.kube.api import Ref
@@ -31,10 +31,11 @@ def components(model: Model) -> tuple[ObjectsComponent, ObjectsComponent]:
         name=component_name(model),
         stage="models",
         summary=f"{model.name} of tenant {model.tenant}, answering",
-        needs=(artefact.name, "net-istio", "ingress-gateway", "knative", "kserve-runtimes"),
+        needs=(artefact.name, "net-istio", "edge", "knative", "kserve-runtimes"),
         build=partial(_service, model),
         probes=(
             Probe("its newest artefact is served", partial(_rolled_out, model)),
+            Probe("nobody without a token is answered", partial(_refuses, model)),
             Probe("it answers with the right classes", partial(_answers, model), costly=True),
         ),
         images=("kserve-storage-initializer", "kserve-sklearnserver", "knative-queue"),
@@ -82,7 +83,11 @@ def _storage_uri(model: Model, box: Box) -> str:
 
 
 def _service(model: Model, box: Box) -> list[Obj]:
-    return [modelling.inference_service(model, _storage_uri(model, box))]
+    return [
+        modelling.inference_service(model, _storage_uri(model, box)),
+        isolation.model_policy(model),
+        routes.model_route(model, box.settings.domain),
+    ]
 
 
 def _rolled_out(model: Model, box: Box) -> str | None:
@@ -96,6 +101,14 @@ def _rolled_out(model: Model, box: Box) -> str | None:
         return f"{ref} has an older artefact"
     state = status.compute(found)
     return None if state.state is status.State.CURRENT else f"{ref}: {state}"
+
+
+def _refuses(model: Model, box: Box) -> str | None:
+    """Ask without a token. The edge refuses before anything is woken."""
+    reply = predict.ask(box, model, model.instances, token="", timeout_s=10)
+    if reply.status == predict.UNAUTHORIZED:
+        return None
+    return reply.obstacle or f"{model.name} answers without a token"
 
 
 def _answers(model: Model, box: Box) -> str | None:

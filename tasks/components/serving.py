@@ -9,7 +9,7 @@ from tasks.lib import helm, names, render
 from tasks.lib.box import Box
 from tasks.lib.kube.client import Ref
 from tasks.lib.objects import ObjectsComponent, Probe, namespace
-from tasks.lib.probes import admits, exists, refuses
+from tasks.lib.probes import admits, exists, refuses, refuses_plain_text
 from tasks.lib.render import Obj
 
 _DEFINITIONS = frozenset({"CustomResourceDefinition"})
@@ -58,14 +58,27 @@ def knative_objects(box: Box) -> list[Obj]:
             _leave_rules(each)
     for config_map, settings in _knative_settings(box).items():
         render.patch(objects, "ConfigMap", config_map, partial(_set_data, data=settings))
-    return objects
+    for deployment in ("activator", "autoscaler"):
+        render.patch(objects, "Deployment", deployment, _join_mesh)
+    return [*objects, *render.load_objects(box.manifest("serving/mesh.yaml"))]
+
+
+def _join_mesh(deployment: Obj) -> None:
+    """Give what carries traffic a sidecar. The namespace is not labelled: webhooks in it must stay outside."""
+    labels = deployment["spec"]["template"]["metadata"].setdefault("labels", {})
+    labels["sidecar.istio.io/inject"] = "true"
 
 
 def _knative_settings(box: Box) -> dict[str, dict[str, str]]:
     """Top-level keys only: touching `_example` is refused by its checksum (knative/serving#8211)."""
     return {
-        "config-domain": {box.settings.domain: ""},
-        "config-network": {"ingress-class": "istio.ingress.networking.knative.dev"},
+        # Every route is inside the cluster, whatever its labels say: what comes from outside passes the gateway's checks.
+        "config-domain": {"svc.cluster.local": ""},
+        "config-network": {
+            "ingress-class": "istio.ingress.networking.knative.dev",
+            # Activator and autoscaler reach pods by the revision's Service: a sidecar does not know pods' addresses.
+            "mesh-compatibility-mode": "enabled",
+        },
         # Tags are resolved by the controller, not by the kubelet: with images that come through a mirror it must not.
         "config-deployment": {
             "registries-skipping-tag-resolving": ",".join(box.source.registries_without_tag_resolving())
@@ -80,7 +93,16 @@ def _knative_settings(box: Box) -> dict[str, dict[str, str]]:
 
 def net_istio_objects(box: Box) -> list[Obj]:
     """The controller that turns Knative's routes into Istio's objects, with its two Gateways."""
-    return render.tidy(render.load_objects(box.source.manifest("net-istio")))
+    objects = render.tidy(render.load_objects(box.source.manifest("net-istio")))
+    render.patch(objects, "Gateway", "knative-local-gateway", _require_mutual_tls)
+    return objects
+
+
+def _require_mutual_tls(gateway: Obj) -> None:
+    """Make the cluster-local gateway take the mesh's TLS and nothing else."""
+    for server in gateway["spec"]["servers"]:
+        server["port"] = {**server["port"], "name": "https", "protocol": "HTTPS"}
+        server["tls"] = {"mode": "ISTIO_MUTUAL"}
 
 
 def kserve_definitions(box: Box) -> list[Obj]:
@@ -94,7 +116,7 @@ def _kserve_chart(box: Box) -> list[Obj]:
             "controller": {
                 "deploymentMode": "Serverless",
                 # The Knative Service's own URL is the model's: one VirtualService less on the way, and the form that
-                # works once mutual TLS is required.
+                # works where mutual TLS is required.
                 "gateway": {"domain": box.settings.domain, "disableIstioVirtualHost": True},
                 "resources": {
                     "requests": {"cpu": "20m", "memory": "100Mi"},
@@ -175,8 +197,9 @@ KNATIVE_DEFINITIONS = ObjectsComponent(
 KNATIVE = ObjectsComponent(
     name="knative",
     stage="serving",
-    summary="Knative Serving, its webhooks answering",
-    needs=("knative-crds",),
+    summary="Knative Serving, its webhooks answering, its data plane in the mesh",
+    # The injector has to be there before the pods.
+    needs=("knative-crds", "mesh-policies"),
     build=knative_objects,
     probes=(
         Probe("the webhook admits a Service", admits(_KNATIVE_SERVICE)),
@@ -184,6 +207,7 @@ KNATIVE = ObjectsComponent(
             "the validator refuses a bad Service",
             refuses(_BAD_KNATIVE_SERVICE, "validation.webhook.serving.knative.dev"),
         ),
+        Probe("the activator refuses plain text", refuses_plain_text(names.KNATIVE_NAMESPACE, "activator-service", 80)),
     ),
     images=("knative-activator", "knative-autoscaler", "knative-controller", "knative-webhook", "knative-queue"),
     timeout_s=300,

@@ -3,7 +3,7 @@
 from functools import partial
 
 from tasks.components import model_store
-from tasks.lib import names, tenancy
+from tasks.lib import identity, isolation, names, routes, tenancy
 from tasks.lib.box import Box
 from tasks.lib.kube.api import Ref
 from tasks.lib.objects import ObjectsComponent, secret
@@ -19,7 +19,8 @@ def component(tenant: Tenant) -> ObjectsComponent:
         name=component_name(tenant.name),
         stage="tenants",
         summary=f"tenant {tenant.name}: {tenant.summary}".rstrip(": "),
-        needs=("kserve-runtimes", "model-store"),
+        # It holds the public keys and the ids of tokens that were taken back.
+        needs=("kserve-runtimes", "model-store", "identity", "edge"),
         build=partial(_objects, tenant),
         create_only=partial(_credentials, tenant),
         images=("kserve-sklearnserver",),
@@ -38,8 +39,11 @@ def account_secret(tenant: str) -> str:
 
 
 def _objects(tenant: Tenant, box: Box) -> list[Obj]:
+    jwks, revoked = identity.public_jwks(box), list(identity.revoked(box))
     return [
         *tenancy.tenant_objects(tenant),
+        *routes.tenant_objects(tenant, box.settings.domain, jwks, revoked),
+        *isolation.tenant_objects(tenant, jwks, revoked),
         model_store.account_job(box, "ensure", tenant.name, account_secret(tenant.name)),
     ]
 

@@ -73,18 +73,26 @@ class Graph(Generic[N]):
 
     def closure(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return these components and everything they need, in declared order."""
-        found, todo = set[str](), list(names)
-        while todo:
-            name = todo.pop()
-            if name not in found:
-                found.add(name)
-                todo.extend(self._needs[name])
-        return tuple(name for name in self._nodes if name in found)
+        return self._reach(names, self._needs)
+
+    def dependents(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return these components and everything that needs them, in declared order."""
+        users = {name: tuple(user for user, needs in self._needs.items() if name in needs) for name in self._nodes}
+        return self._reach(names, users)
 
     def order(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return these components so that each comes after what it needs."""
         wanted = set(names)
         return tuple(name for name in self._order if name in wanted)
+
+    def _reach(self, names: Iterable[str], edges: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+        found, todo = set[str](), list(names)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo.extend(edges[name])
+        return tuple(name for name in self._nodes if name in found)
 
     def _effective(self, name: str) -> tuple[str, ...]:
         found: dict[str, None] = {}

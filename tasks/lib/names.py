@@ -16,6 +16,11 @@ ISTIO_NAMESPACE = "istio-system"
 KNATIVE_NAMESPACE = "knative-serving"
 KSERVE_NAMESPACE = "kserve"
 CERT_MANAGER_NAMESPACE = "cert-manager"
+GATEWAY_NAMESPACE = "envoy-gateway-system"
+
+EDGE = "edge"
+ROUTES_LABEL = f"{DOMAIN}/routes"
+"""On namespaces whose routes the edge takes."""
 
 INGRESS_GATEWAY = "istio-ingressgateway"
 HTTP_NODE_PORT = 30080
@@ -23,6 +28,9 @@ HTTPS_NODE_PORT = 30443
 
 MODEL_STORE = "model-store"
 MODEL_STORE_PORT = 7070
+
+JWT_SERVER = "jwt-server"
+JWT_SERVER_PORT = 8080
 
 LONGEST_LABEL = 63
 """Characters that the value of a label, or a DNS label, may have."""

@@ -68,6 +68,24 @@ def answers(namespace: str, service: str, port: int, path: str) -> Check:
     return check
 
 
+def refuses_plain_text(namespace: str, service: str, port: int) -> Check:
+    """A Service of the mesh closes a connection that is not the mesh's TLS, asked through the API server.
+
+    The sidecar resets it; an HTTP answer of any kind is one too many, and silence is no proof.
+    """
+
+    def check(box: Box) -> str | None:
+        where = f"/api/v1/namespaces/{namespace}/services/http:{service}:{port}/proxy/"
+        try:
+            box.kube.raw("GET", where)
+        except Refused as error:
+            closed = any(word in str(error) for word in ("connection reset", "EOF"))
+            return None if closed else f"{service}:{port}: no refusal: {_short(error)}"
+        return f"{service}:{port} answers plain text"
+
+    return check
+
+
 def exists(ref: Ref) -> Check:
     """An object that a controller makes on its own is there."""
 

@@ -26,7 +26,7 @@ from tasks.lib.tools import Tools
 from tasks.lib.versions import Versions
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES_BUILT = tuple(stage for stage in components.STAGES if stage not in {"gateway", "obs", "verify"})
+STAGES_BUILT = tuple(stage for stage in components.STAGES if stage not in {"obs", "verify"})
 
 T = TypeVar("T")
 

@@ -26,6 +26,9 @@ _LONGEST, _TIGHTEST = names.room(
     (names.tenant_component("NAME"), names.account_job("ensure", "NAME"), names.account_job("remove", "NAME"))
 )
 
+REQUESTS_PER_MINUTE = 600
+"""Requests to all of a tenant's models together, unless its record says otherwise."""
+
 QUOTA_KEYS = {
     "requests.cpu": "requests.cpu",
     "requests.memory": "requests.memory",
@@ -44,6 +47,7 @@ class Tenant:
     name: str
     summary: str = ""
     quota: Mapping[str, str] = field(default_factory=dict)
+    requests_per_minute: int = REQUESTS_PER_MINUTE
     configured: bool = True
 
     @property
@@ -53,7 +57,12 @@ class Tenant:
 
     def record(self) -> dict[str, Any]:
         """The record as it is stored."""
-        return {"name": self.name, "summary": self.summary, "quota": dict(self.quota)}
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "quota": dict(self.quota),
+            "requests_per_minute": self.requests_per_minute,
+        }
 
 
 def check_name(name: str, taken: Iterable[str] = ()) -> str:
@@ -113,10 +122,16 @@ def load(path: Path) -> tuple[list[Tenant], dict[str, str]]:
     tenants: list[Tenant] = []
     for index, each in enumerate(document["tenants"] or []):
         where = f"{path}: tenants[{index}]"
-        entry = yamlfile.mapping(each, where=where, required=("name",), optional=("summary", "quota"))
+        entry = yamlfile.mapping(
+            each, where=where, required=("name",), optional=("summary", "quota", "requests_per_minute")
+        )
         name = check_name(str(entry["name"]), (tenant.name for tenant in tenants))
         quota = check_quota(entry.get("quota") or {}, defaults, f"{where}.quota")
-        tenants.append(Tenant(name=name, summary=str(entry.get("summary", "")), quota=quota))
+        rate = entry.get("requests_per_minute", REQUESTS_PER_MINUTE)
+        if not (type(rate) is int and rate > 0):
+            raise yamlfile.bad(entry, "requests_per_minute", where, f"{rate!r} is not a whole number above 0")
+        summary = str(entry.get("summary", ""))
+        tenants.append(Tenant(name=name, summary=summary, quota=quota, requests_per_minute=rate))
     return tenants, defaults
 
 
@@ -126,7 +141,13 @@ def from_namespace(namespace: Obj) -> Tenant | None:
     if not text:
         return None
     record = json.loads(text)
-    return Tenant(name=record["name"], summary=record["summary"], quota=record["quota"], configured=False)
+    return Tenant(
+        name=record["name"],
+        summary=record["summary"],
+        quota=record["quota"],
+        requests_per_minute=record.get("requests_per_minute", REQUESTS_PER_MINUTE),
+        configured=False,
+    )
 
 
 def tenant_objects(tenant: Tenant) -> list[Obj]:
@@ -147,7 +168,8 @@ def _object(tenant: Tenant, api: str, kind: str, name: str, **body: object) -> O
 
 
 def _namespace(tenant: Tenant) -> Obj:
-    meta: dict[str, Any] = {"name": tenant.namespace, "labels": {names.TENANT_LABEL: tenant.name}}
+    labels = {names.TENANT_LABEL: tenant.name, "istio-injection": "enabled", names.ROUTES_LABEL: "true"}
+    meta: dict[str, Any] = {"name": tenant.namespace, "labels": labels}
     if not tenant.configured:
         meta["annotations"] = {RECORD_ANNOTATION: json.dumps(tenant.record(), sort_keys=True)}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
@@ -208,6 +230,7 @@ def _network_policies(tenant: Tenant) -> list[Obj]:
     knative = [_in_namespace(names.KNATIVE_NAMESPACE), _in_namespace(names.ISTIO_NAMESPACE)]
     store = {"podSelector": {"matchLabels": {"app": names.MODEL_STORE}}, **_in_namespace(names.PLATFORM_NAMESPACE)}
     dns = {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}, **_in_namespace("kube-system")}
+    istiod = {"podSelector": {"matchLabels": {"app": "istiod"}}, **_in_namespace(names.ISTIO_NAMESPACE)}
     policies = {
         "default-deny": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
         # queue-proxy: 8012 (HTTP/1), 8013 (HTTP/2), 8112 (TLS), 8022 (drain), 9090 (autoscaler), 9091 (user metrics).
@@ -220,6 +243,12 @@ def _network_policies(tenant: Tenant) -> list[Obj]:
             "podSelector": {},
             "policyTypes": ["Egress"],
             "egress": [{"to": [dns], "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}],
+        },
+        # A sidecar gets its certificate and its configuration from the control plane.
+        "allow-mesh": {
+            "podSelector": {},
+            "policyTypes": ["Egress"],
+            "egress": [{"to": [istiod], "ports": _tcp(15012)}],
         },
         "allow-model-store": {
             "podSelector": {},

@@ -34,7 +34,7 @@ PROVIDERS = {"kind": "NodePort", "existing": "LoadBalancer"}
 """Providers, and the type of Service by which clients reach the gateway there."""
 
 DEFINITION = "CustomResourceDefinition"
-OWN = frozenset({"issuers", "model-store", "net-istio"})
+OWN = frozenset({"issuers", "identity", "jwt-keys", "model-store", "net-istio"})
 """Components made of nothing but our own files, and so without charts; every tenant and every model is another."""
 
 T = TypeVar("T")

@@ -29,8 +29,8 @@ MODEL = Model(
 )  # fmt: skip
 
 FROM_CHARTS = [name for name, component in COMPONENTS.items() if not own(component)]
-OURS = ("issuers.yaml", "model-store.yaml", "net-istio.yaml", "tenant.yaml", "tenant-added.yaml",
-        "account-removal.yaml", "model.yaml", "model-artefact.yaml")  # fmt: skip
+OURS = ("issuers.yaml", "identity.yaml", "jwt-keys.yaml", "model-store.yaml", "net-istio.yaml",
+        "tenant.yaml", "tenant-added.yaml", "account-removal.yaml", "model.yaml", "model-artefact.yaml")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_which_objects_charts_make(rendering: Rendering, golden: Golden, compone
     golden.check(f"{component}.txt", summary(rendering[component]))
 
 
-@pytest.mark.parametrize("component", ["issuers", "model-store", "net-istio"])
+@pytest.mark.parametrize("component", ["issuers", "identity", "jwt-keys", "model-store", "net-istio"])
 def test_components_of_our_own(unpinned: Box, golden: Golden, component: str) -> None:
     golden.check(f"{component}.yaml", applied(COMPONENTS[component], unpinned))
 

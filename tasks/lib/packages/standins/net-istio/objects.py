@@ -21,7 +21,6 @@ class IstioNames:
     external_gateway: str = "knative-serving/knative-ingress-gateway"
     local_gateway: str = "knative-serving/knative-local-gateway"
     external_port: int = 80
-    local_port: int = 8081
 
     def host(self, service: str) -> str:
         """Return a Service's name in the cluster."""
