@@ -27,7 +27,11 @@ def tenant_objects(tenant: Tenant, jwks: Mapping[str, Any], revoked: Iterable[st
         _object(tenant.namespace, tenant.name, "RequestAuthentication", "tokens", {"jwtRules": [_rules(jwks)]}),
         _object(tenant.namespace, tenant.name, "AuthorizationPolicy", "deny-by-default", {}),
         _object(tenant.namespace, tenant.name, "AuthorizationPolicy", "knative", _knative()),
-        *([_object(tenant.namespace, tenant.name, "AuthorizationPolicy", "revoked", _revoked(denied))] if denied else []),
+        *(
+            [_object(tenant.namespace, tenant.name, "AuthorizationPolicy", "revoked", _revoked(denied))]
+            if denied
+            else []
+        ),
     ]
 
 

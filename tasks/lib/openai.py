@@ -1,6 +1,6 @@
 """What Envoy AI Gateway would need to know of a model that speaks OpenAI's protocol. Pure, and rendered only.
 
-Version 0.2.1 takes over a whole Gateway (its processor fails every path it does not know), so its routes hang on a
+The pinned version takes over a whole Gateway (its processor fails every path it does not know), so its routes hang on a
 Gateway of their own. Its module is not served: nothing here is applied with source `packages`, and all of it is checked
 against its definitions.
 """

@@ -90,9 +90,7 @@ def _routes_of(tenant: Tenant) -> list[Obj]:
 
 def _backend(tenant: Tenant) -> Obj:
     """Knative's gateway for inside the cluster; by its name, because Envoy Gateway takes no ExternalName Services."""
-    return _object(
-        tenant, "Backend", _BACKEND, {"endpoints": [{"fqdn": {"hostname": _LOCAL_GATEWAY, "port": 80}}]}
-    )
+    return _object(tenant, "Backend", _BACKEND, {"endpoints": [{"fqdn": {"hostname": _LOCAL_GATEWAY, "port": 80}}]})
 
 
 def _security(tenant: Tenant, jwks: Mapping[str, Any], revoked: list[str]) -> Obj:
@@ -152,7 +150,7 @@ def _traffic(tenant: Tenant) -> Obj:
 
 
 def _not_found(tenant: Tenant, domain: str) -> list[Obj]:
-    """What answers for models that are not there: only to the tenant itself, so that others cannot tell the difference."""
+    """What answers for models that are not there: to the tenant itself, so that others cannot tell the difference."""
     body = {"type": "Inline", "inline": NOT_FOUND}
     answer = {"contentType": "application/json", "statusCode": 404, "body": body}
     route = _object(

@@ -122,7 +122,9 @@ def load(path: Path) -> tuple[list[Tenant], dict[str, str]]:
     tenants: list[Tenant] = []
     for index, each in enumerate(document["tenants"] or []):
         where = f"{path}: tenants[{index}]"
-        entry = yamlfile.mapping(each, where=where, required=("name",), optional=("summary", "quota", "requests_per_minute"))
+        entry = yamlfile.mapping(
+            each, where=where, required=("name",), optional=("summary", "quota", "requests_per_minute")
+        )
         name = check_name(str(entry["name"]), (tenant.name for tenant in tenants))
         quota = check_quota(entry.get("quota") or {}, defaults, f"{where}.quota")
         rate = entry.get("requests_per_minute", REQUESTS_PER_MINUTE)

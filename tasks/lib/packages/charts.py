@@ -32,7 +32,9 @@ class Charts:
         """Return an unpacked chart. Raises FetchFailed when its module cannot be had."""
         recipe = self._recipes.chart(name)
         module = self._recipes.module(recipe.module)
-        key = digest([FORMAT, module.module, module.version, recipe.path, recipe.header, dict(recipe.definitions), recipe.values])
+        key = digest(
+            [FORMAT, module.module, module.version, recipe.path, recipe.header, dict(recipe.definitions), recipe.values]
+        )
         target = self._store.path("charts", f"{name}-{version}-{key}")
         return self._store.once(target, lambda work: self._chart(recipe, module, version, work))
 
