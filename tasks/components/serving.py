@@ -72,7 +72,7 @@ def _join_mesh(deployment: Obj) -> None:
 def _knative_settings(box: Box) -> dict[str, dict[str, str]]:
     """Top-level keys only: touching `_example` is refused by its checksum (knative/serving#8211)."""
     return {
-        # Every route is inside the cluster, whatever its labels say: what comes from outside passes the gateway's checks.
+        # Every route is inside the cluster, whatever its labels say: from outside, all comes through the edge.
         "config-domain": {"svc.cluster.local": ""},
         "config-network": {
             "ingress-class": "istio.ingress.networking.knative.dev",

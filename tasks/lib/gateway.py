@@ -28,7 +28,7 @@ def url(box: Box) -> str:
 
 
 def default_answers(box: Box) -> str | None:
-    """What no route matches gets the edge's own answer: the request went through Istio's gateway and Envoy Gateway's."""
+    """What no route matches gets the edge's own answer: it went through Istio's gateway and Envoy Gateway's."""
     import requests
 
     where = f"{url(box)}/"

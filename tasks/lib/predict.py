@@ -1,4 +1,4 @@
-"""Asking a model for a prediction, the way a client does: through every gateway, by the model's host name, with a token."""
+"""Asking a model for a prediction, the way a client does: by its host name, through every gateway, with a token."""
 
 import json
 import time
@@ -45,7 +45,8 @@ def ask(
 ) -> Reply:  # fmt: skip
     """Send one predict call by protocol v1 or v2 and read the answer.
 
-    Without `token` one is minted; with an empty one none is sent. The request goes to the gateway's own address with the model's host name, so that no name has to resolve. A
+    Without `token` one is minted; with an empty one none is sent. The request goes to the gateway's own address with
+    the model's host name, so that no name has to resolve. A
     connection that fails, a status other than 200 and a body that is not a prediction are obstacles, told apart.
     """
     import requests

@@ -74,7 +74,8 @@ def model_route(model: Model, domain: str) -> Obj:
         "spec": {
             "parentRefs": [{"name": names.EDGE, "namespace": names.GATEWAY_NAMESPACE}],
             "hostnames": [model.host(domain)],
-            "rules": [rule],
+            # Last, what is none of its paths: as for a model that is not there, so that neither tells the other apart.
+            "rules": [rule, {"filters": [_answer_not_found()]}],
         },
     }
 
@@ -149,8 +150,13 @@ def _traffic(tenant: Tenant) -> Obj:
     )  # fmt: skip
 
 
+def _answer_not_found() -> Obj:
+    reference = {"group": "gateway.envoyproxy.io", "kind": "HTTPRouteFilter", "name": "not-found"}
+    return {"type": "ExtensionRef", "extensionRef": reference}
+
+
 def _not_found(tenant: Tenant, domain: str) -> list[Obj]:
-    """What answers for models that are not there: only to the tenant itself, so that others cannot tell the difference."""
+    """What answers for models that are not there: to the tenant itself, so that others cannot tell the difference."""
     body = {"type": "Inline", "inline": NOT_FOUND}
     answer = {"contentType": "application/json", "statusCode": 404, "body": body}
     route = _object(
@@ -158,18 +164,7 @@ def _not_found(tenant: Tenant, domain: str) -> list[Obj]:
         {
             "parentRefs": [{"name": names.EDGE, "namespace": names.GATEWAY_NAMESPACE}],
             "hostnames": [f"*.{tenant.namespace}.{domain}"],
-            "rules": [
-                {
-                    "filters": [
-                        {
-                            "type": "ExtensionRef",
-                            "extensionRef": {
-                                "group": "gateway.envoyproxy.io", "kind": "HTTPRouteFilter", "name": "not-found",
-                            },
-                        }
-                    ]
-                }
-            ],
+            "rules": [{"filters": [_answer_not_found()]}],
         },
     )  # fmt: skip
     route["apiVersion"] = f"{_GATEWAY_API}/v1"

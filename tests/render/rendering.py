@@ -63,7 +63,8 @@ def box(provider: str = "kind", pins: Versions | None = None) -> Box:
     cache = chosen.cache_dir()
     engine = ContainerEngine(Store(cache))
     source = PackagesSource(pins, Store(cache / PACKAGES), recipes.load(ROOT), engine=engine)
-    fake: Any = SimpleNamespace(name=provider, service_type=PROVIDERS[provider])
+    nowhere = "http://127.0.0.1:9"  # the port of a service that nobody runs
+    fake: Any = SimpleNamespace(name=provider, service_type=PROVIDERS[provider], gateway_url=lambda: nowhere)
     made = Box(root=ROOT, settings=chosen, versions=pins, source=source, provider=fake, tools=Tools(ROOT, pins, source))
     vars(made).update(kube=FakeKube(), kubernetes=pins.kubernetes.version)
     return made

@@ -29,7 +29,7 @@ MODEL = Model(
 )  # fmt: skip
 
 FROM_CHARTS = [name for name, component in COMPONENTS.items() if not own(component)]
-OURS = ("issuers.yaml", "identity.yaml", "jwt-keys.yaml", "model-store.yaml", "net-istio.yaml",
+OURS = ("ai-gateway.yaml", "issuers.yaml", "identity.yaml", "jwt-keys.yaml", "model-store.yaml", "net-istio.yaml",
         "tenant.yaml", "tenant-added.yaml", "account-removal.yaml", "model.yaml", "model-artefact.yaml")  # fmt: skip
 
 
