@@ -93,7 +93,7 @@ def remove(
 @edge
 def token(
     c: Context,
-    name: str,
+    name: str = "",
     ttl: str = "1h",
     model: str = "",
     source: str = "",
@@ -106,6 +106,7 @@ def token(
 
     For whoever can read the Secret jwt-keys. When it expires, and its id, go to standard error.
     """
+    needed("--name", name)
     from tasks.lib import access
 
     opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
@@ -133,7 +134,7 @@ def rotate_keys(
     wait: bool = True,
 ) -> None:
     """
-    Sign with the next key. Tokens of the current one stay valid.
+    Sign with the next key. Tokens of this one stay valid.
 
     Refused while tokens of the key before may be valid. The next key was published before: no valid caller notices.
     """

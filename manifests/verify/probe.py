@@ -8,6 +8,7 @@ the request over it where the way has a path. Both end after `seconds`, with exi
 import errno
 import http.client
 import json
+import os
 import signal
 import socket
 import sys
@@ -56,6 +57,8 @@ def ask(way: dict[str, Any], opened: socket.socket, answer_s: float) -> dict[str
     headers = {"Content-Type": "application/json"}
     if way.get("host_header"):
         headers["Host"] = way["host_header"]
+    if way.get("bearer") and os.environ.get("TOKEN"):
+        headers["Authorization"] = f"Bearer {os.environ['TOKEN']}"
     body = None if way.get("body") is None else json.dumps(way["body"])
     try:
         client.request(way.get("method", "GET"), way["path"], body=body, headers=headers)

@@ -22,7 +22,7 @@ def ways(model: Model, domain: str) -> list[Way]:
     return [
         Way(
             name=name, host=host, port=_HTTP, host_header=header, method="POST",
-            path=f"/v1/models/{model.name}:predict", body={"instances": list(model.instances)},
+            path=f"/v1/models/{model.name}:predict", body={"instances": list(model.instances)}, bearer=True,
         ) for name, (host, header) in hosts.items()
     ]  # fmt: skip
 

@@ -84,14 +84,18 @@ def _wrong(model: Model, reply: Reply) -> str:
 
 
 def _inside(model: Model, scene: Scene) -> Result:
-    """Ask from a namespace that no policy closes: the tenants' own policies let nobody out to the mesh's gateways."""
+    """Ask as a part of the mesh, with a token, from a namespace that no policy closes.
+
+    The tenants' own policies let nobody out to the mesh's gateways.
+    """
     if not model.instances:
         return skipped("config/models.yaml has no example for it")
     ways = [each for each in asking.ways(model, scene.box.settings.domain) if each.name == asking.INSIDE]
     owner = f"inside-{render.digest([model.tenant, model.name])[:8]}"
     with Scratch(scene.box.kube, owner, scene.box.cancel) as scratch:
         scratch.add(namespace(scratch.component))
-        pod = start(scene, scratch, scratch.component, "caller", call(ways))
+        token = predict.mint(scene.box, model)
+        pod = start(scene, scratch, scratch.component, "caller", call(ways), mesh=True, token=token)
         why = scene.observe(lambda: asking.unanswered(pod.rounds(), [asking.INSIDE], model, "a pod"), _INSIDE_S)
         if why:
             return failed(f"no right answer within {_INSIDE_S:.0f} s on {ways[0].host}", why)

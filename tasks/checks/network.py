@@ -141,7 +141,8 @@ def _apart(model: Model, other: Tenant, scene: Scene) -> Result:
         around = asking.ways(model, scene.box.settings.domain)
         direct = [Way(name=name, host=target["status"]["podIP"], port=port) for name, port in _DIRECT_PORTS.items()]
         caller = start(scene, scratch, other.namespace, _CALLER, call([*direct, *around]))
-        control = start(scene, scratch, outside, _CONTROL, call(around))
+        token = predict.mint(scene.box, model)
+        control = start(scene, scratch, outside, _CONTROL, call(around), mesh=True, token=token)
         wall = Wall(
             scene=scene, scratch=scratch, model=model, other=other, target=target, caller=caller, control=control,
             direct=tuple(way.name for way in direct), around=tuple(way.name for way in around),

@@ -33,7 +33,7 @@ def url(box: Box, model: Model) -> str:
     return f"http://{model.host(box.settings.domain)}"
 
 
-def _mint(box: Box, model: Model) -> str:
+def mint(box: Box, model: Model) -> str:
     """Mint a token of a few minutes for one model. It is kept nowhere."""
     said = tokens.claims(model.tenant, ttl_s=_TTL_S, now=time.time(), jti=tokens.new_jti(), model=model.name)
     return keys.sign(said, identity.ring(box).current)
@@ -54,7 +54,7 @@ def ask(
     path, body = _request(model, instances, protocol)
     where = f"{gateway.url(box)}{path}"
     headers = {"Host": model.host(box.settings.domain), "Content-Type": "application/json"}
-    bearer = _mint(box, model) if token is None else token
+    bearer = mint(box, model) if token is None else token
     if bearer:
         headers["Authorization"] = f"Bearer {bearer}"
     begun = time.monotonic()

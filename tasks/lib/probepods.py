@@ -15,6 +15,7 @@ from tasks.lib.checks import Scene
 from tasks.lib.errors import NotReady, Refused
 from tasks.lib.kube import pods
 from tasks.lib.kube.api import Obj, Ref, not_yet
+from tasks.lib.objects import secret
 from tasks.lib.scratch import PREFIX, Scratch
 
 IMAGE = "kserve-sklearnserver"
@@ -31,6 +32,7 @@ ROUNDS = 2
 """How many rounds in a row have to show the same."""
 
 _TAIL_LINES = 1000
+_TOKEN = "token"  # noqa: S105 (a key's name)
 _CONNECTED = "connected"
 _CLOSED = frozenset({"timed out", "refused", "unreachable"})
 """How a closed way shows: packets are dropped, or rejected. Counts only beside a control that gets through."""
@@ -38,7 +40,7 @@ _CLOSED = frozenset({"timed out", "refused", "unreachable"})
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way to try: a TCP connection, and a request over it where there is a path."""
+    """One way to try: a TCP connection, and a request over it where there is a path; with the pod's token, if asked."""
 
     name: str
     host: str
@@ -47,6 +49,7 @@ class Way:
     path: str = ""
     host_header: str = ""
     body: Any = None
+    bearer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,15 +126,20 @@ def parse(text: str, after: int = 0) -> Rounds:
     return [rounds[number] for number in sorted(rounds) if number > after and len(rounds[number]) == width]
 
 
-def pod(scene: Scene, namespace: str, role: str, order: Obj) -> Obj:
-    """Return a probe pod. It meets the `restricted` standard, and is small enough for any quota."""
+def pod(scene: Scene, namespace: str, role: str, order: Obj, *, mesh: bool = False) -> Obj:
+    """Return a probe pod, of the mesh or outside it, that is small enough for any quota.
+
+    Outside the mesh it meets the `restricted` standard; a sidecar's init container does not. Its token is in a Secret
+    of its own name, if there is one.
+    """
+    name = f"{PREFIX}{role}-{secrets.token_hex(3)}"
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": f"{PREFIX}{role}-{secrets.token_hex(3)}",
+            "name": name,
             "namespace": namespace,
-            "labels": {ROLE_LABEL: role, "sidecar.istio.io/inject": "false"},
+            "labels": {ROLE_LABEL: role, "sidecar.istio.io/inject": str(mesh).lower()},
         },
         "spec": {
             "restartPolicy": "Never",
@@ -140,17 +148,19 @@ def pod(scene: Scene, namespace: str, role: str, order: Obj) -> Obj:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [_container(scene, order)],
+            "containers": [_container(scene, order, name)],
         },
     }
 
 
-def _container(scene: Scene, order: Obj) -> Obj:
+def _container(scene: Scene, order: Obj, name: str) -> Obj:
     script = scene.box.manifest(SCRIPT).read_text(encoding="utf-8")
+    token = {"secretKeyRef": {"name": name, "key": _TOKEN, "optional": True}}
     return {
         "name": "probe",
         "image": scene.box.versions.images[IMAGE].ref,
         "command": ["python", "-c", script, json.dumps(order)],
+        "env": [{"name": "TOKEN", "valueFrom": token}],
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi"},
             "limits": {"cpu": "200m", "memory": "128Mi"},
@@ -163,9 +173,13 @@ def _container(scene: Scene, order: Obj) -> Obj:
     }
 
 
-def start(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj) -> ProbePod:
+def start(
+    scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, *, mesh: bool = False, token: str = ""
+) -> ProbePod:
     """Make a probe pod and wait until it runs. Raises Refused when it is not admitted, NotReady when it does not."""
-    wanted = pod(scene, namespace, role, order)
+    wanted = pod(scene, namespace, role, order, mesh=mesh)
+    if token:
+        scratch.add(secret(wanted["metadata"]["name"], namespace, {_TOKEN: token}))
     if why := scene.observe(lambda: _made(scratch, wanted), START_S):
         raise NotReady(why)
     ref, found = Ref.of(wanted), dict[str, Obj]()

@@ -23,7 +23,7 @@ PREFIX = "verify-"
 GONE_S = 120.0
 """Seconds for what was deleted to be gone."""
 
-_KINDS = (("networking.k8s.io/v1", "NetworkPolicy"), ("v1", "Pod"), ("v1", "Namespace"))
+_KINDS = (("networking.k8s.io/v1", "NetworkPolicy"), ("v1", "Pod"), ("v1", "Secret"), ("v1", "Namespace"))
 """What checks make, in the order in which it is deleted: an allowance must not outlive what it was made for."""
 
 

@@ -35,6 +35,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probepods, "START_S", 0.15)
     monkeypatch.setattr(scratch, "GONE_S", 1.0)
     monkeypatch.setattr(predict, "ask", lambda *_, **__: Reply(status=200, predictions=[1]))
+    monkeypatch.setattr(predict, "mint", lambda *_: "a.b.c")
 
 
 def of(kind: str, name: str, namespace: str | None = None, labels: Mapping[str, str] | None = None, **body: Any) -> Obj:
@@ -283,8 +284,8 @@ def void(_: object) -> None:
             "caller: queue-proxy: connected",
         ),
         (
-            drop("tenant-b", "default-deny", "allow-dns", "allow-model-store"), "a pod of tenant b was not shut out",
-            "caller: cluster-local URL: connected",
+            drop("tenant-b", "default-deny", "allow-dns", "allow-mesh", "allow-model-store"),
+            "a pod of tenant b was not shut out", "caller: cluster-local URL: connected",
         ),
         (
             allow("tenant-a", {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [

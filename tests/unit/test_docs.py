@@ -195,7 +195,10 @@ def test_a_command_that_does_not_exist_is_seen(tmp_path: Path) -> None:
 def test_a_picture_that_is_not_the_graph_is_seen() -> None:
     one, two = platform([], []), platform([Tenant(name="a")], [])
     assert mermaid(one) != mermaid(two)
-    assert "  subgraph stage-mesh [mesh]\n    istio-base\n    istiod\n    ingress-gateway\n    mesh-policies\n  end\n" in mermaid(one)
+    assert (
+        "  subgraph stage-mesh [mesh]\n    istio-base\n    istiod\n    ingress-gateway\n    mesh-policies\n  end\n"
+        in mermaid(one)
+    )
     assert "  istio-base --> istiod\n" in mermaid(one)
     assert "    ai-gateway:::later\n" in mermaid(one)
     assert drawn("```sh\na\n```\n\n```mermaid\nb\n```\n") == ["b\n"]

@@ -20,7 +20,7 @@ _KEYWORDS = {"hint", "fix"}
 _FUNCTIONS = {"fail", "warn"}
 """Those of doctor.py: what to type is their second argument."""
 
-_COMMAND = re.compile(r"\binvoke +([a-z][\w.]*)")
+_COMMAND = re.compile(r"\binvoke +([a-z][\w.-]*)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 _SETTING = re.compile(r"\b(?:INVOKE_BOX_|box\.)(\w+)")
 _OTHERS = re.compile(r"\b(apt-get|docker|kubectl|less|ss|sudo)\b.*")

@@ -119,8 +119,8 @@ def test_an_engine_that_may_be_installed_is_no_failure(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("wanted", "stages"),
     [
-        ((), ["cluster", "certs", "mesh", "serving"]),
-        (("models",), ["cluster", "certs", "mesh", "serving"]),
+        ((), ["cluster", "certs", "mesh", "serving", "gateway"]),
+        (("models",), ["cluster", "certs", "mesh", "serving", "gateway"]),
         (("mesh",), ["cluster", "mesh"]),
         (("cluster",), ["cluster"]),
     ],

@@ -17,7 +17,7 @@ from tasks.lib.errors import BadInput
 from tasks.lib.kube import apply, prune, wait
 from tasks.lib.kube.api import Obj, Ref
 from tasks.lib.modelling import Model
-from tasks.lib.objects import ObjectsComponent
+from tasks.lib.objects import ObjectsComponent, namespace
 from tasks.lib.session import Session
 from tasks.lib.tenancy import Tenant
 from tests import boxes
@@ -28,14 +28,29 @@ QUOTA = dict.fromkeys(tenancy.QUOTA_KEYS, "1")
 A, A_B = Tenant(name="a", quota=QUOTA), Tenant(name="a-b", quota=QUOTA)
 IRIS = Model(name="iris", tenant="a", format="sklearn", trainer="sklearn-iris")
 OTHER = Model(name="iris", tenant="a-b", format="sklearn", trainer="sklearn-iris")
-SERVICES: Obj = {
-    "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-    "metadata": {"name": "inferenceservices.serving.kserve.io"},
-    "spec": {
-        "group": "serving.kserve.io", "names": {"kind": "InferenceService", "plural": "inferenceservices"},
-        "scope": "Namespaced", "versions": [{"name": "v1beta1", "served": True, "storage": True}],
-    },
-}  # fmt: skip
+KINDS = {
+    "cert-manager.io/v1": "Certificate",
+    "gateway.envoyproxy.io/v1alpha1": "Backend BackendTrafficPolicy HTTPRouteFilter SecurityPolicy",
+    "gateway.networking.k8s.io/v1": "HTTPRoute",
+    "networking.istio.io/v1": "Gateway VirtualService",
+    "security.istio.io/v1": "AuthorizationPolicy RequestAuthentication",
+    "serving.kserve.io/v1beta1": "InferenceService",
+}
+
+
+def definition(api_version: str, kind: str) -> Obj:
+    group, version = api_version.split("/")
+    plural = f"{kind.lower()}s"
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group, "names": {"kind": kind, "plural": plural}, "scope": "Namespaced",
+            "versions": [{"name": version, "served": True, "storage": True}],
+        },
+    }  # fmt: skip
+
+
 REMOVED = f"Job {names.PLATFORM_NAMESPACE}/model-store-remove-a-"
 
 
@@ -48,7 +63,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def kube() -> FakeKube:
     """A cluster whose Jobs are done as soon as somebody looks."""
-    made = FakeKube(SERVICES)
+    definitions = [definition(version, kind) for version, listed in KINDS.items() for kind in listed.split()]
+    made = FakeKube(*definitions, namespace(names.ISTIO_NAMESPACE))
 
     def work(verb: str, what: str) -> None:
         for key, each in made.store.items():
@@ -139,7 +155,8 @@ def test_a_tenant_with_models_stays_as_it_is_and_the_report_says_what_to_type(bo
     with pytest.raises(BadInput, match="tenant a has models: own"):
         tenants.remove(session(box), "a", force=False)
     tenants.remove(session(box), "a", force=True)
-    assert {key.name for key in kube.store} == {SERVICES["metadata"]["name"], names.PLATFORM_NAMESPACE}
+    left = {key.name for key in kube.store if key.kind != "CustomResourceDefinition"}
+    assert left == {names.ISTIO_NAMESPACE, names.PLATFORM_NAMESPACE}
 
 
 def test_so_does_one_in_whose_namespace_others_work(box: Box, kube: FakeKube) -> None:
