@@ -25,6 +25,8 @@ def cert_manager_objects(box: Box) -> list[Obj]:
     values = {
         "crds": {"enabled": True, "keep": False},
         "startupapicheck": {"enabled": False},
+        # A certificate that goes takes its key along.
+        "extraArgs": ["--enable-certificate-owner-ref=true"],
         "global": {"leaderElection": {"namespace": names.CERT_MANAGER_NAMESPACE}},
         "resources": _RESOURCES,
         "webhook": {"resources": _RESOURCES},
