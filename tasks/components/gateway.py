@@ -2,13 +2,11 @@
 
 import base64
 import secrets
-from dataclasses import dataclass
 from typing import Any
 
+from tasks.components.later import Later
 from tasks.lib import gateway, helm, names, render, routes
 from tasks.lib.box import Box
-from tasks.lib.component import Changes, Look, Say
-from tasks.lib.errors import NotInThisVersion
 from tasks.lib.objects import ObjectsComponent, Probe, namespace, secret
 from tasks.lib.render import Obj
 
@@ -101,28 +99,6 @@ def edge_objects(box: Box) -> list[Obj]:
     return filled
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotServed:
-    """A part of a stage that this version renders and does not run."""
-
-    name: str
-    stage: str
-    summary: str
-    needs: tuple[str, ...]
-    left_out: str
-    timeout_s: float = 0
-    exclusive: bool = False
-    images: tuple[str, ...] = ()
-
-    def look(self, box: Box) -> Look:  # noqa: ARG002 (part of the protocol)
-        """Never called: the engine leaves it out."""
-        raise NotInThisVersion(f"{self.name} is not in this version", facts={"reason": self.left_out})
-
-    def act(self, box: Box, say: Say) -> Changes:  # noqa: ARG002 (part of the protocol)
-        """Never called: the engine leaves it out."""
-        raise NotInThisVersion(f"{self.name} is not in this version", facts={"reason": self.left_out})
-
-
 DEFINITIONS = ObjectsComponent(
     name="gateway-crds",
     stage="gateway",
@@ -155,7 +131,7 @@ EDGE = ObjectsComponent(
     timeout_s=240,
 )
 
-AI_GATEWAY = NotServed(
+AI_GATEWAY = Later(
     name="ai-gateway",
     stage="gateway",
     summary="Envoy AI Gateway",

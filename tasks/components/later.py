@@ -1,4 +1,4 @@
-"""Stages that have their place in the graph and are not built yet. Asked for, they say so; `up` leaves them out."""
+"""What has its place in the graph and is not in this version. Asked for, it says so; `up` leaves it out."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,16 @@ from tasks.lib.errors import NotInThisVersion
 
 @dataclass(frozen=True, kw_only=True)
 class Later:
-    """A stage of a later version."""
+    """A stage, or a part of one, of a later version."""
 
     name: str
+    stage: str
     summary: str
     needs: tuple[str, ...]
     left_out: str
     timeout_s: float = 0
     exclusive: bool = False
     images: tuple[str, ...] = ()
-
-    @property
-    def stage(self) -> str:
-        """It is its own stage."""
-        return self.name
 
     def look(self, box: Box) -> Look:  # noqa: ARG002 (part of the protocol)
         """Never called: the engine leaves it out."""
@@ -36,6 +32,7 @@ class Later:
 COMPONENTS = (
     Later(
         name="obs",
+        stage="obs",
         summary="Prometheus, Grafana, Jaeger, Kiali",
         needs=("istiod",),
         left_out="not in this version: observability comes later",
