@@ -116,11 +116,18 @@ class Platform:
         return json.loads(self.run(*words, "--json").out)
 
     def nodes(self) -> list[str]:
-        """Return the containers that are nodes of the cluster."""
-        found = subprocess.run(
-            ["docker", "ps", "--all", "--filter", f"label=io.x-k8s.kind.cluster={CLUSTER}", "--format", "{{.Names}}"],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
+        """Return the containers that are nodes of the cluster; none before there is an engine to have them."""
+        label = f"label=io.x-k8s.kind.cluster={CLUSTER}"
+        try:
+            found = subprocess.run(
+                ["docker", "ps", "--all", "--filter", label, "--format", "{{.Names}}"],
+                check=False, capture_output=True, text=True,
+            )  # fmt: skip
+        except FileNotFoundError:
+            return []
+        if found.returncode and "Cannot connect to the Docker daemon" in found.stderr:
+            return []
+        found.check_returncode()
         return found.stdout.split()
 
     def remove_nodes(self) -> None:
