@@ -10,8 +10,6 @@ from tasks.lib.objects import ObjectsComponent, secret
 from tasks.lib.render import Obj
 from tasks.lib.tenancy import Tenant
 
-_SECRETS = Ref("v1", "Secret", names.PLATFORM_NAMESPACE, "")
-
 
 def component(tenant: Tenant) -> ObjectsComponent:
     """Return the component of a tenant."""

@@ -46,8 +46,8 @@ def ask(
     """Send one predict call by protocol v1 or v2 and read the answer.
 
     Without `token` one is minted; with an empty one none is sent. The request goes to the gateway's own address with
-    the model's host name, so that no name has to resolve. A
-    connection that fails, a status other than 200 and a body that is not a prediction are obstacles, told apart.
+    the model's host name, so that no name has to resolve. A connection that fails, a status other than 200 and a body
+    that is not a prediction are obstacles, told apart.
     """
     import requests
 

@@ -11,7 +11,6 @@ from tasks.lib.errors import BadInput
 
 ISSUER = f"https://{names.JWT_SERVER}.{names.PLATFORM_NAMESPACE}"
 AUDIENCE = "inference"
-DEFAULT_TTL = "1h"
 LONGEST_S = 24 * 3600
 """Seconds that a token may live at most; a key that no longer signs is published for at least as long."""
 

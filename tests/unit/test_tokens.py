@@ -4,6 +4,7 @@ import pytest
 
 from tasks.lib import keys, tokens
 from tasks.lib.errors import BadInput
+from tests.commandline import arguments
 
 NOW = 1_000_000.7
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
@@ -44,7 +45,8 @@ def test_what_is_no_time_to_live(text: str) -> None:
 
 
 def test_the_default_is_one() -> None:
-    assert tokens.parse_ttl(tokens.DEFAULT_TTL) == 3600
+    (ttl,) = [each for each in arguments()["tenant.token"] if each.name == "ttl"]
+    assert tokens.parse_ttl(ttl.default) == 3600
 
 
 def test_claims() -> None:
