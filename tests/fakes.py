@@ -178,6 +178,11 @@ class FakeKube(Kube):
     def resources(self) -> tuple[Sequence[Resource], Mapping[str, str]]:
         return [*self._kinds()], {}
 
+    def end_pods(self, namespace: str) -> None:
+        with self._request("end-pods", namespace):
+            for key in [key for key in self.store if (key.kind, key.namespace) == ("Pod", namespace)]:
+                self.delete(Ref("v1", "Pod", namespace, key.name))
+
     def raw(self, method: str, path: str, body: Obj | None = None, **_: object) -> Any:
         with self._request(method, path):
             assert path in self.answers, f"the test does not expect {method} {path}"

@@ -14,7 +14,7 @@ INSIDE, GATEWAY = "cluster-local URL", "ingress gateway"
 _HTTP, _OK = 80, 200
 
 
-def ways(model: Model, domain: str) -> list[Way]:
+def ways(model: Model, domain: str, token: str) -> list[Way]:
     """Return the two ways through the mesh: the model's cluster-local URL, and its external one on the gateway."""
     local = f"{model.knative_service}.{model.namespace}.svc.cluster.local"
     gateway = f"{names.INGRESS_GATEWAY}.{names.ISTIO_NAMESPACE}.svc.cluster.local"
@@ -22,7 +22,7 @@ def ways(model: Model, domain: str) -> list[Way]:
     return [
         Way(
             name=name, host=host, port=_HTTP, host_header=header, method="POST",
-            path=f"/v1/models/{model.name}:predict", body={"instances": list(model.instances)}, bearer=True,
+            path=f"/v1/models/{model.name}:predict", body={"instances": list(model.instances)}, token=token,
         ) for name, (host, header) in hosts.items()
     ]  # fmt: skip
 

@@ -90,12 +90,12 @@ def _inside(model: Model, scene: Scene) -> Result:
     """
     if not model.instances:
         return skipped("config/models.yaml has no example for it")
-    ways = [each for each in asking.ways(model, scene.box.settings.domain) if each.name == asking.INSIDE]
+    token = predict.mint(scene.box, model)
+    ways = [each for each in asking.ways(model, scene.box.settings.domain, token) if each.name == asking.INSIDE]
     owner = f"inside-{render.digest([model.tenant, model.name])[:8]}"
     with Scratch(scene.box.kube, owner, scene.box.cancel) as scratch:
         scratch.add(namespace(scratch.component))
-        token = predict.mint(scene.box, model)
-        pod = start(scene, scratch, scratch.component, "caller", call(ways), mesh=True, token=token)
+        pod = start(scene, scratch, scratch.component, "caller", call(ways), mesh=True)
         why = scene.observe(lambda: asking.unanswered(pod.rounds(), [asking.INSIDE], model, "a pod"), _INSIDE_S)
         if why:
             return failed(f"no right answer within {_INSIDE_S:.0f} s on {ways[0].host}", why)

@@ -9,7 +9,7 @@ side's allowance is made and removed in turn, and reaches no further than from t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -138,11 +138,11 @@ def _apart(model: Model, other: Tenant, scene: Scene) -> Result:
     with Scratch(scene.box.kube, owner, scene.box.cancel) as scratch:
         target, outside = _awake(scene, model), scratch.component
         scratch.add(namespace(outside))
-        around = asking.ways(model, scene.box.settings.domain)
+        around = asking.ways(model, scene.box.settings.domain, predict.mint(scene.box, model))
         direct = [Way(name=name, host=target["status"]["podIP"], port=port) for name, port in _DIRECT_PORTS.items()]
-        caller = start(scene, scratch, other.namespace, _CALLER, call([*direct, *around]))
-        token = predict.mint(scene.box, model)
-        control = start(scene, scratch, outside, _CONTROL, call(around), mesh=True, token=token)
+        unnamed = [replace(way, token="") for way in around]
+        caller = start(scene, scratch, other.namespace, _CALLER, call([*direct, *unnamed]))
+        control = start(scene, scratch, outside, _CONTROL, call(around), mesh=True)
         wall = Wall(
             scene=scene, scratch=scratch, model=model, other=other, target=target, caller=caller, control=control,
             direct=tuple(way.name for way in direct), around=tuple(way.name for way in around),

@@ -63,7 +63,7 @@ def istiod_objects(box: Box) -> list[Obj]:
                 }
             },
         },
-        "meshConfig": {"accessLogFile": "/dev/stdout"},
+        "meshConfig": {"accessLogFile": "/dev/stdout", "accessLogEncoding": "JSON"},
     }
     return helm.template(box, "istiod", release="istiod", namespace=names.ISTIO_NAMESPACE, values=values)
 

@@ -8,7 +8,7 @@ clocks are compared. The judgements are pure, and never take a way that leads no
 import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tasks.lib.checks import Scene
@@ -20,6 +20,7 @@ from tasks.lib.scratch import PREFIX, Scratch
 
 IMAGE = "kserve-sklearnserver"
 SCRIPT = "verify/probe.py"
+CONTAINER = "probe"
 ROLE_LABEL = "verify-role"
 
 START_S = 180.0
@@ -31,8 +32,8 @@ INTERVAL_S, CONNECT_S, ANSWER_S = 0.5, 2.0, 60.0
 ROUNDS = 2
 """How many rounds in a row have to show the same."""
 
-_TAIL_LINES = 1000
-_TOKEN = "token"  # noqa: S105 (a key's name)
+_TAIL_LINES = 4000
+_ORDER, _FOLDER = "order.json", "/order"
 _CONNECTED = "connected"
 _CLOSED = frozenset({"timed out", "refused", "unreachable"})
 """How a closed way shows: packets are dropped, or rejected. Counts only beside a control that gets through."""
@@ -40,7 +41,10 @@ _CLOSED = frozenset({"timed out", "refused", "unreachable"})
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way to try: a TCP connection, and a request over it where there is a path; with the pod's token, if asked."""
+    """One way to try: a TCP connection, and a request over it where there is a path.
+
+    `tls`: begin TLS without a certificate too, on a connection of its own.
+    """
 
     name: str
     host: str
@@ -48,8 +52,10 @@ class Way:
     method: str = "GET"
     path: str = ""
     host_header: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
-    bearer: bool = False
+    token: str = field(default="", repr=False)
+    tls: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,9 @@ class Attempt:
     connect: str
     status: int = 0
     body: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
+    tls: str = ""
     elapsed_s: float = 0.0
 
     def __str__(self) -> str:
@@ -77,14 +85,17 @@ def listen(port: int) -> Obj:
     return {"listen": port, "seconds": LIFE_S}
 
 
-def call(ways: Collection[Way]) -> Obj:
-    """Return the order to try ways."""
+def call(
+    ways: Collection[Way], *,
+    life_s: float = LIFE_S, interval_s: float = INTERVAL_S, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S,
+) -> Obj:  # fmt: skip
+    """Return the order to try ways; times are in seconds."""
     return {
         "ways": [asdict(way) for way in ways],
-        "seconds": LIFE_S,
-        "interval_s": INTERVAL_S,
-        "connect_s": CONNECT_S,
-        "answer_s": ANSWER_S,
+        "seconds": life_s,
+        "interval_s": interval_s,
+        "connect_s": connect_s,
+        "answer_s": answer_s,
     }
 
 
@@ -97,9 +108,11 @@ class ProbePod:
     address: str
     role: str
 
-    def rounds(self, after: int = 0) -> Rounds:
-        """Return the whole rounds with a number above `after`, oldest first."""
-        where = f"/api/v1/namespaces/{self.ref.namespace}/pods/{self.ref.name}/log?tailLines={_TAIL_LINES}"
+    def rounds(self, after: int = 0, *, lines: int = _TAIL_LINES) -> Rounds:
+        """Return the whole rounds with a number above `after` in the last lines of its log, oldest first."""
+        where = (
+            f"/api/v1/namespaces/{self.ref.namespace}/pods/{self.ref.name}/log?container={CONTAINER}&tailLines={lines}"
+        )
         kube = self.scene.box.kube
         text = kube.raw("GET", where, accept="application/json, */*", patience_s=5, subject=f"log of {self.ref}")
         return parse(str(text), after)
@@ -126,11 +139,11 @@ def parse(text: str, after: int = 0) -> Rounds:
     return [rounds[number] for number in sorted(rounds) if number > after and len(rounds[number]) == width]
 
 
-def pod(scene: Scene, namespace: str, role: str, order: Obj, *, mesh: bool = False) -> Obj:
+def pod(scene: Scene, namespace: str, role: str, *, mesh: bool = False, life_s: float = LIFE_S) -> Obj:
     """Return a probe pod, of the mesh or outside it, that is small enough for any quota.
 
-    Outside the mesh it meets the `restricted` standard; a sidecar's init container does not. Its token is in a Secret
-    of its own name, if there is one.
+    Outside the mesh it meets the `restricted` standard; a sidecar's init container does not. Its order is in a Secret
+    of its own name, because there may be tokens in it.
     """
     name = f"{PREFIX}{role}-{secrets.token_hex(3)}"
     return {
@@ -143,27 +156,27 @@ def pod(scene: Scene, namespace: str, role: str, order: Obj, *, mesh: bool = Fal
         },
         "spec": {
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": LIFE_S + 60,
+            "activeDeadlineSeconds": int(life_s) + 60,
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [_container(scene, order, name)],
+            "containers": [_container(scene)],
+            "volumes": [{"name": "order", "secret": {"secretName": name}}],
         },
     }
 
 
-def _container(scene: Scene, order: Obj, name: str) -> Obj:
+def _container(scene: Scene) -> Obj:
     script = scene.box.manifest(SCRIPT).read_text(encoding="utf-8")
-    token = {"secretKeyRef": {"name": name, "key": _TOKEN, "optional": True}}
     return {
-        "name": "probe",
+        "name": CONTAINER,
         "image": scene.box.versions.images[IMAGE].ref,
-        "command": ["python", "-c", script, json.dumps(order)],
-        "env": [{"name": "TOKEN", "valueFrom": token}],
+        "command": ["python", "-c", script, f"{_FOLDER}/{_ORDER}"],
+        "volumeMounts": [{"name": "order", "mountPath": _FOLDER, "readOnly": True}],
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi"},
-            "limits": {"cpu": "200m", "memory": "128Mi"},
+            "limits": {"cpu": "500m", "memory": "128Mi"},
         },
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -173,24 +186,31 @@ def _container(scene: Scene, order: Obj, name: str) -> Obj:
     }
 
 
-def start(
-    scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, *, mesh: bool = False, token: str = ""
-) -> ProbePod:
-    """Make a probe pod and wait until it runs. Raises Refused when it is not admitted, NotReady when it does not."""
-    wanted = pod(scene, namespace, role, order, mesh=mesh)
-    if token:
-        scratch.add(secret(wanted["metadata"]["name"], namespace, {_TOKEN: token}))
+def make(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, *, mesh: bool = False) -> Ref:
+    """Make a probe pod. Raises Refused when it is not admitted."""
+    wanted = pod(scene, namespace, role, mesh=mesh, life_s=order["seconds"])
+    scratch.add(secret(wanted["metadata"]["name"], namespace, {_ORDER: json.dumps(order)}))
     if why := scene.observe(lambda: _made(scratch, wanted), START_S):
         raise NotReady(why)
-    ref, found = Ref.of(wanted), dict[str, Obj]()
+    return Ref.of(wanted)
+
+
+def started(scene: Scene, ref: Ref, role: str) -> ProbePod:
+    """Wait until a probe pod runs. Raises NotReady when it does not."""
+    found = dict[str, Obj]()
 
     def obstacle() -> str:
         found["pod"] = scene.box.kube.get(ref) or {}
         return not_running(found["pod"])
 
     if why := scene.observe(obstacle, START_S):
-        raise NotReady(f"{ref} does not run: {why}", hint=f"kubectl -n {namespace} describe pod {ref.name}")
+        raise NotReady(f"{ref} does not run: {why}", hint=f"kubectl -n {ref.namespace} describe pod {ref.name}")
     return ProbePod(scene=scene, ref=ref, address=found["pod"]["status"]["podIP"], role=role)
+
+
+def start(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, *, mesh: bool = False) -> ProbePod:
+    """Make a probe pod and wait until it runs. Raises Refused when it is not admitted, NotReady when it does not."""
+    return started(scene, make(scene, scratch, namespace, role, order, mesh=mesh), role)
 
 
 def _made(scratch: Scratch, wanted: Obj) -> str:

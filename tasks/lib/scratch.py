@@ -23,8 +23,19 @@ PREFIX = "verify-"
 GONE_S = 120.0
 """Seconds for what was deleted to be gone."""
 
-_KINDS = (("networking.k8s.io/v1", "NetworkPolicy"), ("v1", "Pod"), ("v1", "Secret"), ("v1", "Namespace"))
-"""What checks make, in the order in which it is deleted: an allowance must not outlive what it was made for."""
+_KINDS = (
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("security.istio.io/v1", "PeerAuthentication"),
+    ("security.istio.io/v1", "AuthorizationPolicy"),
+    ("v1", "Service"),
+    ("v1", "Pod"),
+    ("v1", "Secret"),
+    ("v1", "Namespace"),
+)
+"""What checks make, in the order in which it is deleted: an allowance must not outlive what it was made for.
+
+Other kinds are made in namespaces of ours alone, and go with them.
+"""
 
 
 class Scratch:
@@ -37,13 +48,28 @@ class Scratch:
 
     def add(self, obj: Obj) -> Ref:
         """Make an object. Raises Refused when it is not admitted."""
+        self._note([obj])
+        return self._write(obj, self._kube.create)
+
+    def put(self, *objects: Obj) -> None:
+        """Make objects, or change those of ours that are there. Raises Refused when one is not admitted."""
+        self._note(objects)
+        for each in objects:
+            self._write(each, self._kube.apply)
+
+    def _note(self, objects: Iterable[Obj]) -> None:
+        """Write down what is about to be made: from here on it may be there, whatever we hear of it."""
+        coming = {ref: "" for ref in map(Ref.of, objects) if ref not in self._made}
+        if coming:
+            self._made |= coming
+            entries = {each.key: (each, None) for each in self._made}
+            inventory.save(self._kube, Inventory(component=self.component, entries=entries))
+
+    def _write(self, obj: Obj, write: Callable[[Obj], Obj]) -> Ref:
         labels = {**(obj["metadata"].get("labels") or {}), LABEL: "true", names.COMPONENT_LABEL: self.component}
         labelled = {**obj, "metadata": {**obj["metadata"], "labels": labels}}
         ref = Ref.of(labelled)
-        entries = {each.key: (each, None) for each in (*self._made, ref)}
-        inventory.save(self._kube, Inventory(component=self.component, entries=entries))
-        self._made[ref] = ""  # from here on it may be there, whatever we hear of it
-        self._made[ref] = self._kube.create(labelled)["metadata"]["uid"]
+        self._made[ref] = write(labelled)["metadata"]["uid"]
         return ref
 
     def take_away(self, ref: Ref) -> None:
@@ -58,13 +84,15 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with contextlib.suppress(BoxError) if error else contextlib.nullcontext():  # the first error is the one to tell
-            self._remove_all()
+            self.close()
 
-    def _remove_all(self) -> None:
+    def close(self) -> None:
+        """Remove everything, and wait until it is gone."""
         if not self._made:
             return
-        _delete(self._kube, self._made)
-        there = {ref: uid for ref, uid in self._made.items() if uid}
+        made = _to_delete(self._made)
+        _delete(self._kube, made)
+        there = {ref: uid for ref, uid in made.items() if uid}
         wait.until_gone(self._kube, there, GONE_S, cancel=self._cancel)
         self._kube.delete(_inventory(self.component))
 
@@ -84,13 +112,22 @@ def sweep(kube: Cluster, say: Callable[[str], None], cancel: threading.Event) ->
     return [str(ref) for ref in left]
 
 
+def _to_delete(made: Mapping[Ref, str]) -> dict[Ref, str]:
+    """Leave out what goes with a namespace of ours, but for what has to go before it."""
+    spaces = {ref.name for ref in made if ref.kind == "Namespace"}
+    kinds = {kind for _, kind in _KINDS}
+    return {ref: uid for ref, uid in made.items() if ref.kind in kinds or ref.namespace not in spaces}
+
+
 def _delete(kube: Cluster, refs: Mapping[Ref, str] | Iterable[Ref]) -> None:
     """Ask for the deletion of everything, and go on after a failure: the first one is raised at the end."""
     failed: list[BoxError] = []
     order = [kind for _, kind in _KINDS]
-    for ref in sorted(refs, key=lambda each: order.index(each.kind)):
+    for ref in sorted(refs, key=lambda each: order.index(each.kind) if each.kind in order else 0):
         try:
             kube.delete(ref)
+            if ref.kind == "Namespace":  # nobody waits for the answers for which Knative gives a pod its time
+                kube.end_pods(ref.name)
         except BoxError as error:
             failed.append(error)
     if failed:

@@ -19,6 +19,9 @@ RECORD_ANNOTATION = f"{names.DOMAIN}/tenant-record"
 SERVICE_ACCOUNT = "models"
 CREDENTIALS_SECRET = "model-store"  # noqa: S105 (a name)
 
+SCRATCH_PREFIX = "verify-"
+"""How tenants are called that `invoke verify` makes for a while."""
+
 RESERVED = frozenset({"default", "system", "platform", "admin", "kube", "istio", "knative", "kserve", "public"})
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _SCHEMA = 1
@@ -77,6 +80,8 @@ def check_name(name: str, taken: Iterable[str] = ()) -> str:
         rule = f"has {len(name)} characters; {_LONGEST} is the limit, so that {_TIGHTEST} fits in a label"
     elif name in RESERVED:
         rule = f"is reserved ({', '.join(sorted(RESERVED))})"
+    elif name.startswith(SCRATCH_PREFIX):
+        rule = f"begins with {SCRATCH_PREFIX}, as those do that `invoke verify` makes and removes"
     elif name in set(taken):
         rule = "is there twice"
     if rule:

@@ -83,12 +83,11 @@ def test_no_other_component_sends_any() -> None:
 
 def test_what_verify_makes(schemas: Schemas) -> None:
     scene = boxes.scene(FakeKube())
-    order = probepods.call([probepods.Way(name="model", host="example.com", port=80)])
     rules = {"podSelector": {}, "policyTypes": ["Ingress"]}
     refuse_anything_wrong(
         schemas,
         [
-            probepods.pod(scene, "tenant-acme", "outside", order),
+            probepods.pod(scene, "tenant-acme", "outside"),
             network.policy("verify-it", "tenant-acme", rules),
             tenant_checks._pod(TENANT, {"limits.cpu": "9"}),
         ],

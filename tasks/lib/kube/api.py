@@ -137,6 +137,9 @@ class Cluster(Protocol):
     def delete(self, ref: Ref, propagation: str = "Background", uid: str | None = None) -> bool:
         """Delete an object (that very one, when `uid` is given). False when it was not there."""
 
+    def end_pods(self, namespace: str) -> None:
+        """Delete all pods of a namespace without the time they ask for to end."""
+
     def resource(self, api_version: str, kind: str) -> Resource | None:
         """Return how a kind is served, or None."""
 

@@ -148,6 +148,11 @@ class Kube:
             raise
         return True
 
+    def end_pods(self, namespace: str) -> None:
+        """Delete all pods of a namespace without the time they ask for to end."""
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods?gracePeriodSeconds=0"
+        self.raw("DELETE", path, patience_s=PATIENCE_S, subject=f"pods of {namespace}")
+
     def served(self, api_version: str, kind: str) -> bool:
         """Whether the API server knows a kind."""
         return self.resource(api_version, kind) is not None
