@@ -4,7 +4,6 @@ import base64
 import secrets
 from typing import Any
 
-from tasks.components.later import Later
 from tasks.lib import gateway, helm, names, render, routes
 from tasks.lib.box import Box
 from tasks.lib.objects import ObjectsComponent, Probe, namespace, secret
@@ -131,12 +130,4 @@ EDGE = ObjectsComponent(
     timeout_s=240,
 )
 
-AI_GATEWAY = Later(
-    name="ai-gateway",
-    stage="gateway",
-    summary="Envoy AI Gateway",
-    needs=("edge",),
-    left_out="its module and its image are not served: its objects are rendered and checked against its definitions",
-)
-
-COMPONENTS = (DEFINITIONS, ENVOY_GATEWAY, EDGE, AI_GATEWAY)
+COMPONENTS = (DEFINITIONS, ENVOY_GATEWAY, EDGE)
