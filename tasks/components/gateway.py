@@ -62,13 +62,18 @@ def _chart(box: Box) -> list[Obj]:
                 "rateLimit": {
                     "timeout": _LIMITER_S,
                     "failClosed": False,
-                    "backend": {"type": "Redis", "redis": {"url": host}},
+                    "backend": {
+                        "type": "Redis",
+                        "redis": {"url": host, "tls": {"certificateRef": {"name": "redis-client"}}},
+                    },
                 },
                 "provider": {
                     "type": "Kubernetes",
                     "kubernetes": {
                         "rateLimitDeployment": {
                             "container": {
+                                # Envoy Gateway mounts the certificate there; it does not say by which root to verify.
+                                "env": [{"name": "REDIS_TLS_CACERT", "value": "/redis-certs/ca.crt"}],
                                 "resources": {
                                     "requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"},
                                 },

@@ -17,7 +17,8 @@ from tasks.lib.render import Obj
 
 RECORD_ANNOTATION = f"{names.DOMAIN}/tenant-record"
 SERVICE_ACCOUNT = "models"
-CREDENTIALS_SECRET = "model-store"  # noqa: S105 (a name)
+CREDENTIALS_SECRET = "model-store-https"  # noqa: S105 (a name)
+"""What is made once keeps what it was made with: the name says how the store is spoken to, as its annotations do."""
 
 RESERVED = frozenset({"default", "system", "platform", "admin", "kube", "istio", "knative", "kserve", "public"})
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
