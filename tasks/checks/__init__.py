@@ -1,16 +1,22 @@
 """The claims that `invoke verify` proves, as tables beside each other."""
 
-from tasks.checks import models, network, ready, tenants, versions
+from tasks.checks import models, network, ready, tenants, trust, versions
 from tasks.lib.checks import Check
+from tasks.lib.ground import Ground
 from tasks.lib.session import Session
 
 
-def table(session: Session) -> list[Check]:
-    """Return every claim about this platform, in the order in which they are shown."""
+def table(session: Session, ground: Ground | None = None, *, mutate: bool = False) -> list[Check]:
+    """Return every claim about this platform, in the order in which they are shown.
+
+    `ground` is what checks may do as they like on; whoever makes the checks opens and closes it. With `mutate`, the
+    claims about the matrix itself are among them.
+    """
     return [
         *ready.checks(session.graph),
         *tenants.checks(session.tenants),
         *network.checks(session.tenants, session.models),
+        *trust.checks(ground or Ground(), session.tenants, session.models, mutate=mutate),
         *models.checks(session.models),
         *versions.checks(session.tenants),
     ]

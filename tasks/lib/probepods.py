@@ -160,6 +160,14 @@ def pod(scene: Scene, namespace: str, role: str, *, mesh: bool = False, life_s: 
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            # Where names do not resolve, this is soon known.
+            "dnsConfig": {
+                "options": [
+                    {"name": "ndots", "value": "1"},
+                    {"name": "timeout", "value": "1"},
+                    {"name": "attempts", "value": "1"},
+                ]
+            },
             "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [_container(scene)],
             "volumes": [{"name": "order", "secret": {"secretName": name}}],

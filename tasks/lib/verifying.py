@@ -12,6 +12,7 @@ from tasks.lib.checks import Check, Finding, Verdict
 from tasks.lib.engine import Planned
 from tasks.lib.errors import BadInput, ClusterGone
 from tasks.lib.events import Emitter
+from tasks.lib.ground import Ground
 from tasks.lib.session import Session
 
 COMMAND = "invoke verify"
@@ -22,13 +23,14 @@ class Wanted:
     """What to check and how to tell it. `junit` is a file; empty means none."""
 
     only: Sequence[str] = ()
+    mutate: bool = False
     as_json: bool = False
     junit: str = ""
 
 
-def claims(session: Session, only: Sequence[str]) -> None:
+def claims(session: Session, only: Sequence[str], *, mutate: bool) -> None:
     """Print what would be checked."""
-    chosen = checks.select(tables.table(session), only)
+    chosen = checks.select(tables.table(session, mutate=mutate), only)
     width = max((len(each.name) for each in chosen), default=0)
     for each in chosen:
         sys.stdout.write(f"{each.name:<{width}}  {each.claim}\n")
@@ -42,14 +44,16 @@ def verify(session: Session, wanted: Wanted, *, wait: bool = True) -> bool:
     """
     target = _writable(wanted.junit)
     require_cluster(session)
-    chosen = checks.select(tables.table(session), wanted.only)
+    ground = Ground()
+    chosen = checks.select(tables.table(session, ground, mutate=wanted.mutate), wanted.only)
     begun = time.monotonic()
     folder = runs.RunFolder.create(session.box.root)
     emitter = Emitter(board.choose(), folder)
     with converge.turn(session, COMMAND, wait=wait) as at_work, emitter:
         at_work.acquire()
         _sweep(session, emitter)
-        findings = _make(session, chosen, emitter)
+        with ground:
+            findings = _make(session, chosen, emitter)
     wall_s = time.monotonic() - begun
     origin = provenance.of(session.box)
     if target:

@@ -14,9 +14,10 @@ from typing import Any
 from tasks.checks.trust.layers import Layer, agent
 from tasks.lib import names, routes
 from tasks.lib.ground import path
+from tasks.lib.kube.api import Obj
 from tasks.lib.modelling import Model
 from tasks.lib.probepods import Way
-from tasks.lib.tokenkinds import ANONYMOUS, Kind, Mint
+from tasks.lib.tokenkinds import ANONYMOUS, VALID, Kind, Mint
 
 
 class Seat(StrEnum):
@@ -134,12 +135,12 @@ def expected(where: str, kind: Kind, *, own: bool) -> tuple[Layer, str, int]:
     Of a token that is for another model the gateway knows nothing (its rules cannot say "this one, or none"); the
     sidecar does.
     """
-    if kind is Kind.RIGHT and own:
+    if kind in VALID and own:
         return Layer.ANSWERED, "", 200
     at_edge = where == EDGE and not (kind is Kind.OTHER_MODEL and own)
     jwt, rules = (Layer.GATEWAY_JWT, Layer.GATEWAY_AUTHORIZATION) if at_edge else (Layer.MESH_JWT, Layer.MESH_RBAC)
     at = AT_EDGE if at_edge else AT_MODEL
-    if kind in {Kind.RIGHT, Kind.OTHER_MODEL, Kind.REVOKED} or (kind is Kind.NONE and not at_edge):
+    if kind in {*VALID, Kind.OTHER_MODEL, Kind.REVOKED} or (kind is Kind.NONE and not at_edge):
         return rules, at, _FORBIDDEN
     return jwt, at, _jwt_status(kind)
 
@@ -185,9 +186,25 @@ def edge_cells(target: Target, other: str, domain: str, now: float) -> Iterator[
                 **more,
             )  # fmt: skip
     yield _cell(
+        f"{label}/a route without a policy, right token", Seat.OUTSIDE, way, token=own,
+        host_header=uncovered(target.model, domain), layer=Layer.GATEWAY_AUTHORIZATION, at=AT_EDGE, status=_FORBIDDEN,
+    )  # fmt: skip
+    yield _cell(
         f"{label}/unknown host, right token", Seat.OUTSIDE, way, token=own, host_header=f"nobody.{domain}",
         layer=Layer.ROUTE, at=AT_EDGE, status=_NOT_FOUND,
     )  # fmt: skip
+
+
+def uncovered(model: Model, domain: str) -> str:
+    """Return the host name of a route to a model that no policy of its tenant selects."""
+    return f"uncovered.{model.namespace}.{domain}"
+
+
+def uncovered_route(model: Model, domain: str) -> Obj:
+    """Return that route: as the model's own, under another name, and without the label by which policies select it."""
+    route = routes.model_route(model, domain)
+    meta = {"name": "uncovered", "namespace": model.namespace}
+    return {**route, "metadata": meta, "spec": {**route["spec"], "hostnames": [uncovered(model, domain)]}}
 
 
 def inner_cells(target: Target, other: str, domain: str, now: float) -> Iterator[Cell]:
@@ -221,10 +238,11 @@ def inner_cells(target: Target, other: str, domain: str, now: float) -> Iterator
                 f"{where}/{label}/forged headers, {who} token", _SEATS[where], ways[where], headers=headers,
                 token=token, **at_model,
             )  # fmt: skip
-    yield _cell(
-        f"{ACTIVATOR}/{label}/from the mesh, right token", Seat.MESH, ways[ACTIVATOR], token=own,
-        layer=Layer.MESH_RBAC, at=AT_ACTIVATOR, status=_FORBIDDEN,
-    )  # fmt: skip
+    for where, at in ((ACTIVATOR, AT_ACTIVATOR), (POD, AT_MODEL)):
+        yield _cell(
+            f"{where}/{label}/from the mesh, right token", Seat.MESH, ways[where], token=own, layer=Layer.MESH_RBAC,
+            at=at, status=_FORBIDDEN,
+        )  # fmt: skip
 
 
 _IDENTITY = tuple(each for each in routes.UNTRUSTED if not each.startswith(("k-", "knative-", "x-envoy")))

@@ -5,7 +5,8 @@ timeout are never a refusal: a layer is only named for what nothing else does.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -18,6 +19,7 @@ NO_CERTIFICATE = "tlsv13 alert certificate required"
 
 _RBAC, _JWT, _DIRECT = "rbac_access_denied", "jwt_authn_access_denied", "direct_response"
 _OK = 200
+_KEPT_ROUNDS = 20
 
 
 class Layer(StrEnum):
@@ -52,6 +54,8 @@ class Seen:
     at: str = ""
     status: int = 0
     evidence: str = ""
+    blind: bool = False
+    """Whether somebody answered, and no log that could be read says who."""
 
     def __str__(self) -> str:
         where = f" at {self.at}" if self.at else ""
@@ -59,29 +63,48 @@ class Seen:
         return f"{status}{self.layer}{where}" + (f" ({self.evidence})" if self.layer is Layer.UNKNOWN else "")
 
 
-Lines = Mapping[tuple[str, int], Sequence[Line]]
-"""The lines of each request: by cell and round."""
-
-
 def agent(cell: str) -> str:
     """Return the User-Agent of a cell's requests; the probe pod adds the round."""
     return f"{AGENT}/{cell}"
 
 
-def read_log(proxy: str, text: str) -> Iterable[tuple[tuple[str, int], Line]]:
-    """Return what a proxy logged of our requests: Istio's sidecars and Envoy Gateway's proxy, both as JSON."""
-    for raw in text.splitlines():
-        if f'"{AGENT}/' not in raw:
-            continue
-        try:
-            found: dict[str, Any] = json.loads(raw)
-        except ValueError:
-            continue  # the first line of a tail
-        _, _, rest = str(found.get("user_agent") or found.get("user-agent") or "").partition("/")
-        cell, _, number = rest.rpartition("/")
-        if number.isdigit():
-            details = str(found.get("response_code_details") or "")
-            yield (cell, int(number)), Line(proxy=proxy, code=int(found.get("response_code") or 0), details=details)
+def read_line(proxy: str, raw: str) -> tuple[tuple[str, int], Line] | None:
+    """Return what a proxy logged of one of our requests: Istio's sidecars and Envoy Gateway's proxy, both as JSON."""
+    if f'"{AGENT}/' not in raw:
+        return None
+    try:
+        found: dict[str, Any] = json.loads(raw)
+    except ValueError:
+        return None  # cut off
+    _, _, rest = str(found.get("user_agent") or found.get("user-agent") or "").partition("/")
+    cell, _, number = rest.rpartition("/")
+    if not number.isdigit():
+        return None
+    details = str(found.get("response_code_details") or "")
+    return (cell, int(number)), Line(proxy=proxy, code=int(found.get("response_code") or 0), details=details)
+
+
+class Logs:
+    """What proxies logged of the newest rounds of every cell. Lines are put in from several threads."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[int, list[Line]]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, proxy: str, raw: str) -> None:
+        """Take a line of a log."""
+        if read := read_line(proxy, raw):
+            (cell, number), line = read
+            with self._lock:
+                rounds = self._found.setdefault(cell, {})
+                rounds.setdefault(number, []).append(line)
+                for old in [each for each in rounds if each < number - _KEPT_ROUNDS]:
+                    del rounds[old]
+
+    def of(self, cell: str, number: int) -> Sequence[Line]:
+        """Return the lines of a cell's request in a round."""
+        with self._lock:
+            return list(self._found.get(cell, {}).get(number, ()))
 
 
 def layer_of(attempt: Attempt, lines: Sequence[Line], edge: str) -> Seen:
@@ -119,4 +142,5 @@ def _decided(attempt: Attempt, lines: Sequence[Line], edge: str) -> Seen:
     if attempt.status == _OK:
         return Seen(layer=Layer.ANSWERED, status=_OK, evidence=attempt.body[:200])
     told = "; ".join(f"{line.proxy}: {line.code} {line.details}" for line in lines) or "in no proxy's log"
-    return Seen(layer=Layer.UNKNOWN, status=attempt.status, evidence=f"{told}; {' '.join(attempt.body.split())[:120]}")
+    body = " ".join(attempt.body.split())[:120]
+    return Seen(layer=Layer.UNKNOWN, status=attempt.status, evidence=f"{told}; {body}", blind=not lines)

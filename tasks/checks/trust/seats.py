@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tasks.checks.trust import layers, walls
 from tasks.checks.trust.cells import (
@@ -17,24 +18,22 @@ from tasks.checks.trust.cells import (
     Target,
     by_seat,
 )
-from tasks.checks.trust.layers import Layer, Lines, Seen
+from tasks.checks.trust.layers import Layer, Logs, Seen
 from tasks.lib import names, probepods
 from tasks.lib.checks import Scene
-from tasks.lib.errors import BoxError, NotReady
+from tasks.lib.errors import NotReady
 from tasks.lib.kube import parallel
 from tasks.lib.kube.api import Ref
+from tasks.lib.kube.follow import Follower
 from tasks.lib.objects import namespace
-from tasks.lib.probepods import Attempt, ProbePod
+from tasks.lib.probepods import Attempt, ProbePod, Rounds
 from tasks.lib.scratch import PREFIX, Scratch
 
 OUTSIDE = f"{PREFIX}outside"
 LIFE_S = 3000.0
-INTERVAL_S, CONNECT_S, ANSWER_S = 1.0, 1.5, 10.0
+INTERVAL_S, CONNECT_S, ANSWER_S = 2.0, 1.5, 10.0
 
-LOG_S = 15
-"""Seconds of the proxies' logs that a look reads: more than the rounds it looks at took."""
-
-_KEPT_ROUNDS = 6
+_KEPT_ROUNDS, _LONG_ROUNDS = 6, 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,9 @@ class Seats:
     scene: Scene
     cells: Sequence[Cell]
     pods: Mapping[Seat, ProbePod]
-    proxies: Sequence[Proxy]
+    refs: Sequence[Ref]
+    logs: Logs
+    followers: Sequence[Follower]
 
     def mark(self) -> dict[Seat, int]:
         """Return, for each seat, the number above which rounds certainly begin after now."""
@@ -74,38 +75,54 @@ class Seats:
 
         They are the newest but one, and the one before. What the proxies say of the newest may not be written yet.
         """
-        by = by_seat(self.cells)
-        seats = list(self.pods)
-        tails = {seat: len(by.get(seat, ())) * _KEPT_ROUNDS for seat in seats}
-        found = parallel.each(lambda seat: self.pods[seat].rounds(since.get(seat, 0), lines=tails[seat]), seats)
-        rounds = dict(zip(seats, found, strict=True))
-        lines = self._lines()
+        rounds = self._rounds(since, kept=_KEPT_ROUNDS)
         return [
-            verdicts(self.cells, {seat: rounds[seat][at] for seat in seats}, lines)
+            verdicts(self.cells, {seat: each[at] for seat, each in rounds.items()}, self.logs)
             for at in (-3, -2)
             if all(len(each) >= -at for each in rounds.values())
         ]
 
-    def _lines(self) -> Lines:
-        def read(proxy: Proxy) -> str:
-            path = f"/api/v1/namespaces/{proxy.pod.namespace}/pods/{proxy.pod.name}/log"
-            query = f"container={proxy.container}&sinceSeconds={LOG_S}"
-            kube = self.scene.box.kube
-            try:
-                return str(
-                    kube.raw("GET", f"{path}?{query}", accept="application/json, */*", subject=f"log of {proxy.pod}")
-                )
-            except BoxError:
-                return ""  # a pod that went away; what it would have said is missed by its cells
+    def newest(self) -> list[tuple[Cell, Attempt]]:
+        """Return the newest attempt of every cell."""
+        newest = {cell.name: (cell, attempt) for cell, attempt in self.history({}, kept=2)}
+        return list(newest.values())
 
-        found: dict[tuple[str, int], list[layers.Line]] = {}
-        for proxy, text in zip(self.proxies, parallel.each(read, self.proxies), strict=True):
-            for key, line in layers.read_log(proxy.what, text):
-                found.setdefault(key, []).append(line)
-        return found
+    def reached(self, numbers: Mapping[Seat, int]) -> str:
+        """Return which seat has not yet come to the end of that round; empty when all have."""
+        found = self._rounds({}, kept=1)
+        late = [seat for seat, number in numbers.items() if not found[seat] or _number(found[seat][-1]) < number]
+        return f"{late[0]}: round {numbers[late[0]]} is not over" if late else ""
+
+    def history(self, since: Mapping[Seat, int], *, kept: int = _LONG_ROUNDS) -> list[tuple[Cell, Attempt]]:
+        """Return every attempt of every cell in whole rounds that began after a mark, oldest first."""
+        by = by_seat(self.cells)
+        return [
+            (cell, attempts[cell.name])
+            for seat, rounds in self._rounds(since, kept=kept).items()
+            for attempts in rounds
+            for cell in by[seat]
+            if cell.name in attempts
+        ]
+
+    def _rounds(self, since: Mapping[Seat, int], *, kept: int) -> dict[Seat, Rounds]:
+        """Read the last rounds of every seat. One that is cut off at the beginning, or under way, does not count."""
+        by, seats = by_seat(self.cells), list(self.pods)
+        found = parallel.each(
+            lambda seat: self.pods[seat].rounds(since.get(seat, 0), lines=len(by[seat]) * (kept + 1)), seats
+        )
+        return dict(zip(seats, found, strict=True))
+
+    def leave(self) -> None:
+        """Read no more logs."""
+        for each in self.followers:
+            each.stop()
 
 
-def verdicts(cells: Iterable[Cell], rounds: Mapping[Seat, Mapping[str, Attempt]], lines: Lines) -> list[Verdict]:
+def _number(attempts: Mapping[str, Attempt]) -> int:
+    return next(iter(attempts.values())).round
+
+
+def verdicts(cells: Iterable[Cell], rounds: Mapping[Seat, Mapping[str, Attempt]], logs: Logs) -> list[Verdict]:
     """Judge one round of every seat."""
     attempts = {name: attempt for found in rounds.values() for name, attempt in found.items()}
     made: list[Verdict] = []
@@ -115,7 +132,7 @@ def verdicts(cells: Iterable[Cell], rounds: Mapping[Seat, Mapping[str, Attempt]]
             seen = Seen(layer=Layer.UNKNOWN, evidence="not asked")
             made.append(Verdict(cell=cell, seen=seen, wrong="not asked"))
             continue
-        seen = layers.layer_of(attempt, lines.get((cell.name, attempt.round), ()), AT_EDGE)
+        seen = layers.layer_of(attempt, logs.of(cell.name, attempt.round), AT_EDGE)
         made.append(Verdict(cell=cell, seen=seen, wrong=wrong(cell, attempt, seen, attempts.get(cell.control))))
     return made
 
@@ -162,7 +179,9 @@ def _holds(found: object, wanted: Mapping[str, object]) -> bool:
     )
 
 
-def take(scene: Scene, scratch: Scratch, targets: Sequence[Target], cells: Sequence[Cell]) -> Seats:
+def take(
+    scene: Scene, scratch: Scratch, targets: Sequence[Target], cells: Sequence[Cell], *, interval_s: float = INTERVAL_S
+) -> Seats:  # fmt: skip
     """Make the probe pods and what they need, and wait until they run. Raises NotReady when they do not."""
     ours = [each for each in targets if each.scratch]
     last = ours[-1].model.namespace
@@ -175,7 +194,7 @@ def take(scene: Scene, scratch: Scratch, targets: Sequence[Target], cells: Seque
 
     def make(seat: Seat) -> Ref:
         order = probepods.call(
-            [cell.way for cell in by.get(seat, ())], life_s=LIFE_S, interval_s=INTERVAL_S, connect_s=CONNECT_S,
+            [cell.way for cell in by.get(seat, ())], life_s=LIFE_S, interval_s=interval_s, connect_s=CONNECT_S,
             answer_s=ANSWER_S,
         ) | ({"listen": LISTEN_PORT} if seat in LISTENING else {})  # fmt: skip
         return probepods.make(scene, scratch, spaces.get(seat, OUTSIDE), seat, order, mesh=seat in MESHED)
@@ -183,7 +202,12 @@ def take(scene: Scene, scratch: Scratch, targets: Sequence[Target], cells: Seque
     refs = {seat: make(seat) for seat in Seat}
     pods = {seat: probepods.started(scene, ref, seat) for seat, ref in refs.items()}
     asking = {seat: pod for seat, pod in pods.items() if seat in by}
-    return Seats(scene=scene, cells=cells, pods=asking, proxies=_proxies(scene, targets, refs))
+    logs, kube = Logs(), scene.box.kube
+    followers = [
+        Follower(kube, each.pod, each.container, partial(logs.take, each.what))
+        for each in _proxies(scene, targets, refs)
+    ]
+    return Seats(scene=scene, cells=cells, pods=asking, refs=list(refs.values()), logs=logs, followers=followers)
 
 
 def _proxies(scene: Scene, targets: Sequence[Target], refs: Mapping[Seat, Ref]) -> list[Proxy]:
@@ -204,6 +228,7 @@ def _proxies(scene: Scene, targets: Sequence[Target], refs: Mapping[Seat, Ref]) 
     ]  # fmt: skip
     return [
         *(Proxy(what=AT_EDGE, pod=ref, container="envoy") for ref in edge),
+        *(Proxy(what=walls.AT_EDGES_SIDECAR, pod=ref) for ref in edge),
         *(Proxy(what=AT_ACTIVATOR, pod=ref) for ref in activators),
         *(Proxy(what=AT_MODEL, pod=ref) for ref in models),
         Proxy(what="the bystander's sidecar", pod=refs[Seat.BYSTANDER]),

@@ -27,6 +27,8 @@ from tasks.lib.probepods import ROLE_LABEL, Way
 DIRECT = "verify-direct"
 """The Service that leads to every port of a scratch model's pod."""
 
+AT_EDGES_SIDECAR = "the edge's sidecar"
+
 Place = tuple[str, int]
 
 _LOCAL = "svc.cluster.local"
@@ -74,9 +76,9 @@ def allowances(targets: Sequence[Target], outside: str) -> list[Obj]:
     revisions = {"matchExpressions": [{"key": "serving.knative.dev/revision", "operator": "Exists"}]}
     bystander, last = {"matchLabels": {ROLE_LABEL: Seat.BYSTANDER}}, targets[-1].model.namespace
     return [
-        *(_allow(each.model.namespace, "models", revisions, outside, Seat.CONTROL) for each in targets),
+        *(_allow(each.model.namespace, "models", revisions, outside, Seat.CONTROL, Seat.MESH) for each in targets),
         _allow(last, "bystander", bystander, outside, Seat.CONTROL, Seat.MESH),
-        _allow(names.GATEWAY_NAMESPACE, "gateway", {}, outside, Seat.CONTROL),
+        _allow(names.GATEWAY_NAMESPACE, "gateway", {}, outside, Seat.CONTROL, Seat.MESH),
         _allow(names.PLATFORM_NAMESPACE, "store", {"matchLabels": {"app": names.MODEL_STORE}}, outside, Seat.CONTROL),
     ]
 
@@ -200,14 +202,15 @@ def _mutual(targets: Sequence[Target]) -> Iterator[Cell]:
 def _strangers(targets: Sequence[Target]) -> Iterator[Cell]:
     """A member of the mesh whom no policy names, where the network lets it through."""
     last = targets[-1].model.namespace
+    stranger: dict[str, Any] = {"layer": Layer.MESH_RBAC, "status": 403}
+    edge = _platform()["the edge's proxy"]
+    yield _ask("mesh/stranger to the edge's proxy", Seat.MESH, edge, at=AT_EDGES_SIDECAR, **stranger)
     places = {
         "the bystander": (Seat.BYSTANDER, last), "a pod of Knative's namespace": (Seat.KNATIVE, names.KNATIVE_NAMESPACE)
     }  # fmt: skip
     for what, (seat, space) in places.items():
         place = (f"verify-{seat}.{space}.{_LOCAL}", LISTEN_PORT)
-        yield _ask(
-            f"mesh/stranger to {what}", Seat.MESH, place, layer=Layer.MESH_RBAC, at=f"{what}'s sidecar", status=403
-        )
+        yield _ask(f"mesh/stranger to {what}", Seat.MESH, place, at=f"{what}'s sidecar", **stranger)
 
 
 def _connect(name: str, seat: Seat, place: Place, layer: Layer, control: str = "") -> Cell:
