@@ -56,9 +56,9 @@ def plan(stand: Stand, scene: Scene) -> list[Mutant]:
     for component in (mesh.MESH_POLICIES, gateway.EDGE):
         platform += [each.obj for each in desired.prepare(box.kube, component.objects(box), (), component.name)]
     return [
+        *mutants.of_platform(platform),
         *mutants.of_tenants(first, last, ground.before),
         *mutants.widened(ground.tenants[-1].namespace, seats.OUTSIDE),
-        *mutants.of_platform(platform),
     ]
 
 
