@@ -97,17 +97,22 @@ class Scratch:
         self._kube.delete(_inventory(self.component))
 
 
-def sweep(kube: Cluster, say: Callable[[str], None], cancel: threading.Event) -> list[str]:
-    """Remove what an earlier run left behind, and return its names. Raises NotReady when it does not go."""
+def sweep(kube: Cluster, say: Callable[[str], None], cancel: threading.Event, owner: str = "") -> list[str]:
+    """Remove what an earlier run left behind, and return its names; with `owner` only what that one made.
+
+    Raises NotReady when it does not go.
+    """
     left: dict[Ref, str] = {}
+    selector = f"{LABEL},{names.COMPONENT_LABEL}={PREFIX}{owner}" if owner else LABEL
     for api_version, kind in _KINDS:
-        found = kube.list(api_version, kind, selector=LABEL, heads=True)
+        found = kube.list(api_version, kind, selector=selector, heads=True)
         left |= {Ref.of(each): each["metadata"]["uid"] for each in found}
     _delete(kube, left)
     wait.until_gone(kube, left, GONE_S, say, cancel)
     maps = kube.list("v1", "ConfigMap", names.PLATFORM_NAMESPACE, names.COMPONENT_LABEL, heads=True)
     for each in maps:
-        if each["metadata"]["name"].startswith(inventory.name(PREFIX)):
+        name = each["metadata"]["name"]
+        if name == inventory.name(f"{PREFIX}{owner}") or (not owner and name.startswith(inventory.name(PREFIX))):
             kube.delete(Ref.of(each))
     return [str(ref) for ref in left]
 
