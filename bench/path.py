@@ -1,5 +1,6 @@
 """Runs `invoke bench.path`: makes the pods, lets them measure, reads what they say, and removes them."""
 
+import json
 import secrets
 import time
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from bench import pathfigures, pathpods
 from bench.pathfigures import CROWD, STEADY, Conditions, Figures, Sample
 from bench.pathpods import Target
 from tasks.checks import asking
-from tasks.lib import converge, identity, keys, names, predict, probepods, scratch, tokens, verifying
+from tasks.lib import converge, identity, keys, names, predict, probepods, provenance, scratch, tokens, verifying
 from tasks.lib.box import Box
 from tasks.lib.checks import Scene
 from tasks.lib.errors import BadInput, NotReady
@@ -68,6 +69,14 @@ def wanted(session: Session, model: str, rounds: str, rate: str) -> Wanted:
     return found
 
 
+def told(box: Box, found: Figures, samples: list[Sample], *, as_json: bool) -> str:
+    """Return the report, with where what was measured comes from."""
+    origin = provenance.of(box)
+    if as_json:
+        return json.dumps({**origin.facts(), **pathfigures.values(found, samples)}, indent=2) + "\n"
+    return pathfigures.text(found) + (f"\n  {origin.line()}\n" if origin.line() else "")
+
+
 def most_per_minute(session: Session, model: Model) -> int:
     """Return how many requests in a minute are ours: most of what the tenant may."""
     return int(session.tenant(model.tenant).requests_per_minute * OF_LIMIT)
@@ -115,7 +124,7 @@ def _measured(session: Session, what: Wanted, made: Scratch) -> tuple[Figures, l
     name = f"{scratch.PREFIX}{OWNER}-{secrets.token_hex(3)}"
     order = pathpods.order(ways, given, most)
     _make(scene, made, pathpods.caller(name, order, images, box.manifest(pathpods.SCRIPT), life_s))
-    samples = _heard(scene, name, given.rounds * len(ways) * len(given.requests), within_s)
+    samples = _heard(scene, name, given.rounds, within_s)
     return pathfigures.figures(samples, replace(given, after=_running(box, model))), samples
 
 
@@ -162,14 +171,14 @@ def _obstacle(box: Box, ref: Ref) -> str:
     return probepods.not_running(box.kube.get(ref) or {})
 
 
-def _heard(scene: Scene, name: str, whole: int, within_s: float) -> list[Sample]:
+def _heard(scene: Scene, name: str, rounds: int, within_s: float) -> list[Sample]:
     """Wait for the pod to end, and return what it said. Raises NotReady when it does not, or says why it could not."""
     samples, ended = list[Sample](), ""
 
     def obstacle() -> str:
         nonlocal samples, ended
         samples, ended = pathfigures.parse(_log(scene.box, name))
-        return "" if ended else f"{len(samples)} of {whole} loads"
+        return "" if ended else f"measuring: round {samples[-1].round if samples else 1} of {rounds}"
 
     if why := scene.observe(obstacle, within_s):
         raise NotReady(f"measuring took more than {within_s:.0f} s", facts={"done": why})

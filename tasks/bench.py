@@ -57,11 +57,9 @@ def path(
     because of them.
     """
     import sys
-    from json import dumps
 
-    from bench import path as measuring, pathfigures
+    from bench import path as measuring
 
     opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
     found, samples = measuring.measure(opened, measuring.wanted(opened, model, rounds, rate), wait=wait)
-    told = dumps(pathfigures.values(found, samples), indent=2) + "\n" if json else pathfigures.text(found)
-    sys.stdout.write(told)
+    sys.stdout.write(measuring.told(opened.box, found, samples, as_json=json))

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,9 +17,12 @@ from bench import path, pathfigures, pathpods
 from bench.pathfigures import ALL, CROWD, POD, STEADY, VERIFIED, WAYS, Conditions, Sample
 from bench.pathpods import Target
 from tasks import components
-from tasks.lib import keys, tokens, versions
+from tasks.lib import keys, provenance, tokens, versions
+from tasks.lib.checks import Scene
 from tasks.lib.errors import BadInput, NotReady
+from tasks.lib.kube import wait
 from tasks.lib.modelling import Model
+from tasks.lib.provenance import Provenance
 from tasks.lib.tenancy import Tenant
 
 ROOT = Path(__file__).parents[2]
@@ -273,6 +277,44 @@ def test_the_model_is_where_knative_says() -> None:
     for revision, private in (("", ""), ("r-2", ""), ("r-3", "r-3-private")):
         with pytest.raises(NotReady, match="no revision that is ready"):
             path.find(box(revision, private), MODEL)
+
+
+def test_the_report_says_where_things_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = Provenance(source="built here", name="packages", standins={"Istio's Envoy": "its filters"})
+    monkeypatch.setattr(provenance, "of", lambda _: origin)
+    nowhere: Any = None
+    found = pathfigures.figures(SAMPLES, GIVEN)
+    assert path.told(nowhere, found, SAMPLES, as_json=False).endswith(
+        "\n\n  source packages: 1 stand-in; invoke versions.list   shows them\n"
+    )
+    values = json.loads(path.told(nowhere, found, SAMPLES, as_json=True))
+    assert (values["standins"], values["conditions"]["mode"]) == ({"Istio's Envoy": "its filters"}, "Proxy")
+
+
+def heard(*logs: str) -> list[Sample]:
+    """Return what is read from a pod that says one of these each time it is asked, and what was said meanwhile."""
+    left, asked = list(logs), list[str]()
+
+    def raw(verb: str, where: str, **_: Any) -> str:
+        asked.append(where)
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    box: Any = SimpleNamespace(kube=SimpleNamespace(raw=raw), cancel=threading.Event())
+    said: Any = lambda _: None  # noqa: E731
+    found = path._heard(Scene(box=box, say=said, looks={}, deadline=time.monotonic() + 60), "verify-path-1", 3, 0.2)
+    assert set(asked) == {"/api/v1/namespaces/knative-serving/pods/verify-path-1/log?container=driver"}
+    return found
+
+
+def test_the_pod_is_heard_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait, "POLL_S", 0.01)
+    line = json.dumps(vars(sample(POD))) + "\n"
+    assert heard("", line, line + '{"end": true}\n') == [sample(POD)]
+    with pytest.raises(NotReady, match="could not be measured: pod: answers 503"):
+        heard('{"failed": "pod: answers 503"}\n')
+    with pytest.raises(NotReady, match="took more than") as caught:
+        heard(line)
+    assert caught.value.facts == {"done": "measuring: round 1 of 3"}
 
 
 # The program in the pod
