@@ -148,7 +148,8 @@ def find(box: Box, model: Model) -> Target:
 
 
 def _running(box: Box, model: Model) -> int:
-    return sum(not probepods.not_running(each) for each in asking.pods(box, model))
+    found = [each for each in asking.pods(box, model) if not each["metadata"].get("deletionTimestamp")]
+    return sum(not probepods.not_running(each) for each in found)
 
 
 def _token(model: Model, life_s: float, ring: keys.Ring) -> str:

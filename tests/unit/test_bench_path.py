@@ -279,6 +279,15 @@ def test_the_model_is_where_knative_says() -> None:
             path.find(box(revision, private), MODEL)
 
 
+def test_a_pod_on_its_way_out_does_not_count() -> None:
+    def pod(phase: str, **meta: str) -> dict[str, Any]:
+        return {"metadata": {"name": "p", **meta}, "status": {"phase": phase, "podIP": "10.0.0.1"}}
+
+    there = [pod("Running"), pod("Running", deletionTimestamp="now"), pod("Pending")]
+    box: Any = SimpleNamespace(kube=SimpleNamespace(list=lambda *_: there))
+    assert path._running(box, MODEL) == 1
+
+
 def test_the_report_says_where_things_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     origin = Provenance(source="built here", name="packages", standins={"Istio's Envoy": "its filters"})
     monkeypatch.setattr(provenance, "of", lambda _: origin)
