@@ -67,13 +67,18 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way: medians of its rounds at the steady rate, and how much it carries. Errors are sums over all rounds."""
+    """One way: medians of its rounds at the steady rate, and how much it carries. Errors are sums over all rounds.
+
+    `least_ms` and `greatest_ms` are the medians of the quickest round and of the slowest: how quiet the machine was.
+    """
 
     name: str
     mean_ms: float
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    least_ms: float
+    greatest_ms: float
     requests: int
     errors: int
     steady_per_s: float
@@ -156,6 +161,8 @@ def _way(name: str, steady: Sequence[Sample], crowd: Sequence[Sample]) -> Way:
         p50_ms=median(each.p50_ms for each in steady),
         p95_ms=median(each.p95_ms for each in steady),
         p99_ms=median(each.p99_ms for each in steady),
+        least_ms=min(each.p50_ms for each in steady),
+        greatest_ms=max(each.p50_ms for each in steady),
         requests=sum(each.requests for each in steady),
         errors=sum(each.errors for each in steady),
         steady_per_s=median(each.per_s for each in steady),
@@ -196,12 +203,14 @@ def aims(figures: Figures) -> list[Aim]:
 def text(figures: Figures) -> str:
     """Return the figures for people."""
     given = figures.conditions
+    pod, held = figures.way(POD), [each.steady_per_s for each in figures.ways]
     asks = "asks the activator" if given.mode == "Proxy" else "asks the pods themselves"
     lines = [
         f"  {given.model}: {given.rounds} rounds, each way in turn; medians of the rounds",
-        f"  steady: {given.requests[STEADY]} requests, {given.rate:g} a second",
+        f"  steady: {given.requests[STEADY]} requests, {given.rate:g} a second ({min(held):.1f} at least)",
         f"  at most: {given.requests[CROWD]} requests, as fast as {given.connections[CROWD]} connections go",
         f"  Knative's gateway {asks} ({given.mode}); pods of the model: {given.before} before, {given.after} after",
+        f"  from round to round the pod alone took {pod.least_ms:.1f} to {pod.greatest_ms:.1f} ms at p50",
         "",
         f"  {'steady':<28}{'p50':>9}{'p95':>9}{'p99':>9}{'errors':>8}{'at most':>11}{'errors':>8}",
         *(_row(each) for each in figures.ways),
