@@ -22,7 +22,7 @@ UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM)
 MOST_BODY = 4000
 WORKERS = 32
 TOLD_HEADERS = ("retry-after", "x-ratelimit-limit", "www-authenticate")
-MESH_PROTOCOLS = ["istio-peer-exchange", "istio"]
+MESH_PROTOCOLS = ["istio-http/1.1", "istio", "istio-peer-exchange"]
 HERE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhere\n"
 
 

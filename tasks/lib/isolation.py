@@ -72,6 +72,8 @@ def _knative() -> Obj:
     """Probes by their header, metrics by their port: neither reaches a model, queue-proxy answers both."""
     source = [{"source": {"namespaces": [names.KNATIVE_NAMESPACE]}}]
     return {
+        # Models' pods alone: whatever else a tenant runs is for nobody, by default.
+        "selector": {"matchLabels": {"component": "predictor"}},
         "action": "ALLOW",
         "rules": [
             {

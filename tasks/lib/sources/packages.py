@@ -75,7 +75,7 @@ class PackagesSource:
         self._modules = GoModules(store, locked)
         self._workshop = Workshop(self._modules, recipes)
         self._base = Base(store, recipes.debian, engine, install=install)
-        self._images = Images(store, recipes, self._modules, self._base.userland(), self._workshop.build_now)
+        self._images = Images(store, recipes, self._modules, self._base.userland, self._workshop.build_now)
         self._charts = Charts(store, recipes, self._modules)
         self._registry_lock = threading.Lock()
         atexit.register(shell.end_all)  # a build that nobody waits for any more must not outlive us
