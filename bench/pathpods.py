@@ -127,7 +127,7 @@ def caller(name: str, told: Obj, images: Mapping[str, str], script: Path, life_s
 
 def echoes(image: str, jwks: Jwks, life_s: float) -> list[Obj]:
     """Return the echoes, and for one of them the policies that every tenant and every model has."""
-    guarded = {"serving.kserve.io/inferenceservice": ECHO.name}
+    guarded = {"serving.kserve.io/inferenceservice": ECHO.name, "component": "predictor"}
     return [
         namespace(OPEN),
         namespace(ECHO.namespace),

@@ -209,8 +209,9 @@ def test_one_echo_has_the_policies_of_a_tenant_and_its_model() -> None:
     policies = [each for each in made if each["apiVersion"].startswith("security.istio.io")]
     assert {each["kind"] for each in policies} == {"RequestAuthentication", "AuthorizationPolicy"}
     assert {each["metadata"]["namespace"] for each in policies} == {pods["echo"]["metadata"]["namespace"]}
-    (chosen,) = [each["spec"]["selector"]["matchLabels"] for each in policies if "selector" in each["spec"]]
-    assert chosen.items() <= pods["echo"]["metadata"]["labels"].items()
+    chosen = [each["spec"]["selector"]["matchLabels"] for each in policies if "selector" in each["spec"]]
+    assert chosen
+    assert all(each.items() <= pods["echo"]["metadata"]["labels"].items() for each in chosen)
     assert pods["sidecar"]["metadata"]["namespace"] != pods["echo"]["metadata"]["namespace"]
 
 
