@@ -198,7 +198,7 @@ def make(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, 
     """Make a probe pod. Raises Refused when it is not admitted."""
     wanted = pod(scene, namespace, role, mesh=mesh, life_s=order["seconds"])
     scratch.add(secret(wanted["metadata"]["name"], namespace, {_ORDER: json.dumps(order)}))
-    if why := scene.observe(lambda: _made(scratch, wanted), START_S):
+    if why := scene.observe(lambda: admitted(scratch, wanted), START_S):
         raise NotReady(why)
     return Ref.of(wanted)
 
@@ -221,8 +221,8 @@ def start(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj,
     return started(scene, make(scene, scratch, namespace, role, order, mesh=mesh), role)
 
 
-def _made(scratch: Scratch, wanted: Obj) -> str:
-    """Make the pod. In a namespace that was just made, its service account follows."""
+def admitted(scratch: Scratch, wanted: Obj) -> str:
+    """Make a pod, or return why it cannot be made yet: in a namespace that was just made, its account follows."""
     try:
         scratch.add(wanted)
     except Refused as error:

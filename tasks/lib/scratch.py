@@ -116,22 +116,24 @@ class Scratch:
         self._kube.delete(_inventory(self.component))
 
 
-def sweep(kube: Cluster, say: Callable[[str], None], cancel: threading.Event) -> list[str]:
-    """Remove what an earlier run left behind, and return its names. Raises NotReady when it does not go."""
-    if (note := kube.get(_BORROWED)) is not None:
-        original = json.loads(note["data"]["original"])
-        kube.apply(original)
-        kube.delete(_BORROWED)
-        say(f"put back {Ref.of(original)}, which an earlier verify had changed")
+def sweep(kube: Cluster, say: Callable[[str], None], cancel: threading.Event, owner: str = "") -> list[str]:
+    """Remove what an earlier run left behind, and return its names; with `owner` only what that one made.
+
+    What was borrowed is put back. Raises NotReady when something does not go.
+    """
+    if not owner:
+        _put_back(kube, say)
     left: dict[Ref, str] = {}
+    selector = f"{LABEL},{names.COMPONENT_LABEL}={PREFIX}{owner}" if owner else LABEL
     for api_version, kind in _KINDS:
-        found = kube.list(api_version, kind, selector=LABEL, heads=True)
+        found = kube.list(api_version, kind, selector=selector, heads=True)
         left |= {Ref.of(each): each["metadata"]["uid"] for each in found}
     _delete(kube, left)
     wait.until_gone(kube, left, GONE_S, say, cancel)
     maps = kube.list("v1", "ConfigMap", names.PLATFORM_NAMESPACE, names.COMPONENT_LABEL, heads=True)
     for each in maps:
-        if each["metadata"]["name"].startswith(inventory.name(PREFIX)):
+        name = each["metadata"]["name"]
+        if name == inventory.name(f"{PREFIX}{owner}") or (not owner and name.startswith(inventory.name(PREFIX))):
             kube.delete(Ref.of(each))
     return [str(ref) for ref in left]
 
@@ -156,6 +158,14 @@ def _delete(kube: Cluster, refs: Mapping[Ref, str] | Iterable[Ref]) -> None:
             failed.append(error)
     if failed:
         raise failed[0]
+
+
+def _put_back(kube: Cluster, say: Callable[[str], None]) -> None:
+    if (note := kube.get(_BORROWED)) is not None:
+        original = json.loads(note["data"]["original"])
+        kube.apply(original)
+        kube.delete(_BORROWED)
+        say(f"put back {Ref.of(original)}, which an earlier verify had changed")
 
 
 def _note_of(original: Obj) -> Obj:

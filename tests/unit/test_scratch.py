@@ -129,6 +129,15 @@ def test_the_next_run_removes_what_a_killed_one_left() -> None:
     assert scratch.sweep(kube, lambda _: None, threading.Event()) == []
 
 
+def test_a_sweep_of_one_owner_leaves_what_others_made() -> None:
+    kube = cluster()
+    make(kube)
+    assert scratch.sweep(kube, lambda _: None, threading.Event(), "y") == []
+    assert there(kube, SPACE, POD, POLICY, MAP) == [True] * 4
+    assert len(scratch.sweep(kube, lambda _: None, threading.Event(), "x")) == len((SPACE, POD, POLICY))
+    assert there(kube, SPACE, POD, POLICY, MAP) == [False] * 4
+
+
 def test_up_and_down_find_it_as_a_component_that_nobody_wants() -> None:
     kube = cluster()
     make(kube)
