@@ -161,6 +161,10 @@ def edge_cells(target: Target, other: str, domain: str, now: float) -> Iterator[
         status=200, absent=routes.UNTRUSTED, answer=answer(target),
     )  # fmt: skip
     yield _cell(
+        f"{label}/forged identity, right token", Seat.OUTSIDE, way, headers=dict.fromkeys(_IDENTITY, _FORGED), token=own,
+        layer=Layer.ANSWERED, status=200, absent=_IDENTITY, answer=answer(target),
+    )  # fmt: skip
+    yield _cell(
         f"{label}/forged headers, other's token", Seat.OUTSIDE, way, token=foreign,
         headers=dict.fromkeys(routes.UNTRUSTED, target.model.tenant), layer=Layer.GATEWAY_AUTHORIZATION, at=AT_EDGE,
         status=_FORBIDDEN,
