@@ -154,15 +154,15 @@ def edge_cells(target: Target, other: str, domain: str, now: float) -> Iterator[
     """Headers by which a client would pass for somebody else, names that are not there, and tokens in a URL."""
     way = target.asks(domain)[EDGE]
     own, foreign = (target.mint.token(Kind.RIGHT, caller, now) for caller in (target.model.tenant, other))
-    forged = dict.fromkeys(routes.UNTRUSTED, _FORGED)
+    forged, identity = (dict.fromkeys(which, _FORGED) for which in (routes.UNTRUSTED, _IDENTITY))
     label = f"{EDGE}/{target.label}"
     yield _cell(
         f"{label}/forged headers, right token", Seat.OUTSIDE, way, headers=forged, token=own, layer=Layer.ANSWERED,
         status=200, absent=routes.UNTRUSTED, answer=answer(target),
     )  # fmt: skip
     yield _cell(
-        f"{label}/forged identity, right token", Seat.OUTSIDE, way, headers=dict.fromkeys(_IDENTITY, _FORGED), token=own,
-        layer=Layer.ANSWERED, status=200, absent=_IDENTITY, answer=answer(target),
+        f"{label}/forged identity, right token", Seat.OUTSIDE, way, headers=identity, token=own, layer=Layer.ANSWERED,
+        status=200, absent=_IDENTITY, answer=answer(target),
     )  # fmt: skip
     yield _cell(
         f"{label}/forged headers, other's token", Seat.OUTSIDE, way, token=foreign,
