@@ -25,6 +25,9 @@ UNTRUSTED = (
 
 NOT_FOUND = '{"error":"not found"}'
 
+MOST_BODY = "1Mi"
+"""The longest body of a request. It is in the proxy's memory until it is whole, and a model never waits for it."""
+
 MOST_VALUES = 16
 """Values that one rule of Envoy Gateway's authorization may list."""
 
@@ -143,6 +146,7 @@ def _traffic(tenant: Tenant) -> Obj:
             "circuitBreaker": {
                 "maxConnections": 256, "maxPendingRequests": 256, "maxParallelRequests": 256, "maxParallelRetries": 8,
             },
+            "requestBuffer": {"limit": MOST_BODY},
             "retry": {"numRetries": 2, "retryOn": {"triggers": ["connect-failure", "refused-stream"]}},
             # A model at zero starts within it.
             "timeout": {"tcp": {"connectTimeout": "5s"}, "http": {"requestTimeout": "150s"}},

@@ -12,6 +12,7 @@ from tasks.lib.checks import Check, Finding, Verdict
 from tasks.lib.engine import Planned
 from tasks.lib.errors import BadInput, ClusterGone
 from tasks.lib.events import Emitter
+from tasks.lib.ground import Ground
 from tasks.lib.session import Session
 
 COMMAND = "invoke verify"
@@ -42,14 +43,16 @@ def verify(session: Session, wanted: Wanted, *, wait: bool = True) -> bool:
     """
     target = _writable(wanted.junit)
     require_cluster(session)
-    chosen = checks.select(tables.table(session), wanted.only)
+    ground = Ground()
+    chosen = checks.select(tables.table(session, ground), wanted.only)
     begun = time.monotonic()
     folder = runs.RunFolder.create(session.box.root)
     emitter = Emitter(board.choose(), folder)
     with converge.turn(session, COMMAND, wait=wait) as at_work, emitter:
         at_work.acquire()
         _sweep(session, emitter)
-        findings = _make(session, chosen, emitter)
+        with ground:
+            findings = _make(session, chosen, emitter)
     wall_s = time.monotonic() - begun
     origin = provenance.of(session.box)
     if target:
