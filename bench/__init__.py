@@ -1,1 +1,1 @@
-"""What `invoke bench.up` compares: the pipeline with the same things done one after another, as a script would."""
+"""What is measured: `up` beside a script that does the same (`bench.up`), and the ways to a model (`bench.path`)."""

@@ -9,5 +9,5 @@ ns = Collection(up.up, up.down, up.plan, up.status, up.render, up.doctor, verify
 ns.add_collection(Collection("tenant", tenant.add, tenant.list_, tenant.remove, *tenant.IDENTITY))
 ns.add_collection(Collection("model", model.list_, model.predict))
 ns.add_collection(Collection("versions", versions.lock, versions.list_))
-ns.add_collection(Collection("bench", bench.up))
+ns.add_collection(Collection("bench", bench.up, bench.path))
 ns.configure({"box": settings.defaults()})

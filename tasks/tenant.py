@@ -13,6 +13,7 @@ _WHERE = ("source", "provider", "context", "mirror")
         name="The tenant's name: a DNS label. Its namespace is tenant-NAME.",
         summary="One line for people.",
         quota="Limits that differ from the defaults, such as requests.cpu=4,limits.memory=16Gi.",
+        **{"requests-per-minute": "Requests to all of its models together. Default: 600."},
     ),
     auto_shortflags=False,
 )  # fmt: skip
@@ -22,6 +23,7 @@ def add(
     name: str = "",
     summary: str = "",
     quota: str = "",
+    requests_per_minute: str = "",
     source: str = "",
     provider: str = "",
     context: str = "",
@@ -31,13 +33,13 @@ def add(
     """
     Add a tenant: namespace, quota, rights, policies, keys.
 
-    Adding it again changes nothing, unless its quota is another. Other tenants are not touched.
+    Adding it again changes nothing, unless its quota or its limit is another. Other tenants are not touched.
     """
     from tasks.lib import tenants
 
     needed("--name", name)
     opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
-    tenants.add(opened, name, summary=summary, quota=quota, wait=wait)
+    tenants.add(opened, name, summary=summary, quota=quota, requests=requests_per_minute, wait=wait)
 
 
 @task(help=about(*_WHERE, "json"), name="list", auto_shortflags=False)
@@ -46,7 +48,7 @@ def list_(
     c: Context, source: str = "", provider: str = "", context: str = "", mirror: str = "", json: bool = False
 ) -> None:
     """
-    List the tenants, with quota and what they use of it.
+    List the tenants: quota, what they use of it, limit.
     """
     from tasks.lib import tenants
 

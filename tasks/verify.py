@@ -9,6 +9,7 @@ from tasks.edge import about, edge, session
 _HELP = about(
     "source", "provider", "context", "mirror", "wait", "json",
     only="Stages or check ids, with commas or the option repeated: --only models,network.enforced.",
+    mutate="Also take away one policy or setting at a time, and see it noticed. Weakens the platform for seconds.",
     junit="Write a JUnit report to this file as well.",
     list="Print the claims, and check nothing.",
 )  # fmt: skip
@@ -24,6 +25,7 @@ def verify(
     context: str = "",
     mirror: str = "",
     junit: str = "",
+    mutate: bool = False,
     wait: bool = True,
     json: bool = False,
     list: bool = False,  # noqa: A002 (the option is called that)
@@ -41,7 +43,8 @@ def verify(
     opened = session(c, source=source, provider=provider, context=context, mirror=mirror)
     wanted = [name.strip() for each in only or () for name in each.split(",") if name.strip()]
     if list:
-        verifying.claims(opened, wanted)
+        verifying.claims(opened, wanted, mutate=mutate)
         return
-    if not verifying.verify(opened, verifying.Wanted(only=wanted, as_json=json, junit=junit), wait=wait):
+    chosen = verifying.Wanted(only=wanted, mutate=mutate, as_json=json, junit=junit)
+    if not verifying.verify(opened, chosen, wait=wait):
         raise Exit(code=1)

@@ -1,7 +1,8 @@
 """Make (`ensure`) or remove (`remove`) one tenant's account and bucket in the model store.
 
-Runs in a Job beside the store. The root's and the tenant's keys come from the environment. Repeating it changes
-nothing. The administration calls are the gateway's own (PATCH, signed like any S3 request:
+Runs in a Job beside the store. The root's and the tenant's keys come from the environment, and so does what the store's
+certificate is verified by (AWS_CA_BUNDLE, which boto3 reads by itself). Repeating it changes nothing. The
+administration calls are the gateway's own (PATCH, signed like any S3 request:
 https://github.com/versity/versitygw, s3api/admin-router.go).
 """
 
@@ -22,7 +23,7 @@ TENANT, SECRET = os.environ["TENANT_ACCESS_KEY_ID"], os.environ["TENANT_SECRET_A
 
 session = boto3.session.Session(region_name=REGION)
 s3 = session.client("s3", endpoint_url=ENDPOINT, config=Config(s3={"addressing_style": "path"}))
-http = urllib3.PoolManager(timeout=10, retries=False)
+http = urllib3.PoolManager(timeout=10, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=os.environ["AWS_CA_BUNDLE"])
 
 
 def administer(path: str, query: dict[str, str], body: bytes = b"", accept: tuple[str, ...] = ()) -> str:

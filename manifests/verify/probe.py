@@ -22,7 +22,7 @@ UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM)
 MOST_BODY = 4000
 WORKERS = 32
 TOLD_HEADERS = ("retry-after", "x-ratelimit-limit", "www-authenticate")
-MESH_PROTOCOLS = ["istio-peer-exchange", "istio"]
+MESH_PROTOCOLS = ["istio-http/1.1", "istio", "istio-peer-exchange"]
 HERE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhere\n"
 
 
@@ -81,7 +81,8 @@ def ask(way: dict[str, Any], opened: socket.socket, answer_s: float) -> dict[str
 def greet(opened: socket.socket, answer_s: float) -> str:
     """Begin TLS as a stranger to the mesh, without a certificate, and return how that ended in a word or two.
 
-    With TLS 1.3 a server says that it wants a certificate only after the handshake, so something has to be read.
+    With TLS 1.3 a server says that it wants a certificate only after the handshake, so that has to be read; and nothing
+    sent, because what it has not read makes it reset the connection, and what it said is lost.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -89,7 +90,6 @@ def greet(opened: socket.socket, answer_s: float) -> str:
     opened.settimeout(answer_s)
     try:
         with context.wrap_socket(opened) as secured:
-            secured.sendall(b"GET / HTTP/1.1\r\nHost: stranger\r\n\r\n")
             return "answered" if secured.recv(1) else "closed"
     except ssl.SSLError as error:
         return str(error.reason or error).lower().replace("_", " ")

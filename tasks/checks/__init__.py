@@ -6,16 +6,17 @@ from tasks.lib.ground import Ground
 from tasks.lib.session import Session
 
 
-def table(session: Session, ground: Ground | None = None) -> list[Check]:
+def table(session: Session, ground: Ground | None = None, *, mutate: bool = False) -> list[Check]:
     """Return every claim about this platform, in the order in which they are shown.
 
-    `ground` is where those that need scratch tenants are shown; without it they can be listed, and not made.
+    `ground` is what checks may do as they like on; whoever makes the checks opens and closes it. With `mutate`, the
+    claims about the matrix itself are among them.
     """
     return [
         *ready.checks(session.graph),
         *tenants.checks(session.tenants),
         *network.checks(session.tenants, session.models),
-        *trust.checks(ground or Ground()),
+        *trust.checks(ground or Ground(), session.tenants, session.models, mutate=mutate),
         *models.checks(session.models),
         *versions.checks(session.tenants),
     ]

@@ -22,6 +22,9 @@ ANSWERS, INSIDE, ZERO = "models.answers", "models.answers-inside", "models.reach
 ZERO_S = 360.0
 """Seconds to zero after the last request: Knative's window and grace (90 s), and the time the server takes to end."""
 
+LAST = ("trust.matrix", "trust.rotation", "trust.mutation")
+"""Who else asks the models, and so keeps them awake."""
+
 _INSIDE_S = 60.0
 
 
@@ -51,7 +54,7 @@ def _checks(model: Model) -> tuple[Check, Check, Check]:
         ),
         # Whoever asks the model keeps it awake.
         Check(
-            id=ZERO, subject=name, stage=STAGE, needs=needs, after=(ANSWERS, INSIDE, APART), timeout_s=620,
+            id=ZERO, subject=name, stage=STAGE, needs=needs, after=(ANSWERS, INSIDE, APART, *LAST), timeout_s=620,
             claim=f"{name} reaches zero without callers, and comes back when it is asked", probe=partial(_zero, model),
             fix=f"kubectl -n {model.namespace} get podautoscalers   shows what keeps it up",
         ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tasks.components import certs, cluster, gateway, identity, later, mesh, models, serving, tenants
+from tasks.components import ai_gateway, certs, cluster, gateway, identity, later, mesh, models, serving, tenants
 from tasks.lib.component import Component
 from tasks.lib.graph import Graph
 from tasks.lib.modelling import Model
@@ -13,6 +13,7 @@ STAGES = ("cluster", "certs", "mesh", "serving", "gateway", "obs", "tenants", "m
 
 def platform(tenant_records: Iterable[Tenant], model_records: Iterable[Model]) -> Graph[Component]:
     """Return the graph of the whole platform, with one component for each tenant and two for each model."""
+    tenant_records, model_records = list(tenant_records), list(model_records)
     fixed: list[Component] = [
         *cluster.COMPONENTS,
         *certs.COMPONENTS,
@@ -20,6 +21,7 @@ def platform(tenant_records: Iterable[Tenant], model_records: Iterable[Model]) -
         *serving.COMPONENTS,
         *identity.COMPONENTS,
         *gateway.COMPONENTS,
+        ai_gateway.component(tenant_records, model_records),
         *later.COMPONENTS,
     ]
     made: list[Component] = [tenants.component(each) for each in tenant_records]

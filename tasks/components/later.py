@@ -1,15 +1,24 @@
 """What has its place in the graph and is not in this version. Asked for, it says so; `up` leaves it out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.lib.box import Box
 from tasks.lib.component import Changes, Look, Say
 from tasks.lib.errors import NotInThisVersion
+from tasks.lib.render import Obj
+
+
+def _nothing(_: Box) -> list[Obj]:
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
 class Later:
-    """A stage, or a part of one, of a later version."""
+    """A stage, or a part of one, of a later version.
+
+    `draw` returns the objects that it would be made of, as far as they are known: they are shown and never applied.
+    """
 
     name: str
     stage: str
@@ -19,6 +28,7 @@ class Later:
     timeout_s: float = 0
     exclusive: bool = False
     images: tuple[str, ...] = ()
+    draw: Callable[[Box], list[Obj]] = _nothing
 
     def look(self, box: Box) -> Look:  # noqa: ARG002 (part of the protocol)
         """Never called: the engine leaves it out."""

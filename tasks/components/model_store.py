@@ -12,14 +12,20 @@ from tasks.lib.box import Box
 from tasks.lib.objects import ObjectsComponent, secret
 from tasks.lib.render import Obj
 
-ENDPOINT = f"{names.MODEL_STORE}.{names.PLATFORM_NAMESPACE}.svc.cluster.local:{names.MODEL_STORE_PORT}"
+HOST = f"{names.MODEL_STORE}.{names.PLATFORM_NAMESPACE}.svc.cluster.local"
+ENDPOINT = f"{HOST}:{names.MODEL_STORE_PORT}"
+URL = f"https://{ENDPOINT}"
 REGION = "us-east-1"
 ROOT_SECRET = "model-store-root"  # noqa: S105 (a name)
+CERTIFICATE = "model-store-tls"
+"""The Secret with the server's certificate and key, and with what they were signed by."""
 
 
 def objects(box: Box) -> list[Obj]:
-    """The server, its volume, its Service and who may reach it."""
+    """The server, its certificate, its volume, its Service and who may reach it."""
     values = {
+        "certificate": CERTIFICATE,
+        "host": HOST,
         "image": box.versions.images["model-store"].ref,
         "name": names.MODEL_STORE,
         "namespace": names.PLATFORM_NAMESPACE,
@@ -59,7 +65,8 @@ def account_job(box: Box, action: str, tenant: str, credentials_secret: str) -> 
     values: dict[str, Any] = {
         "action": action,
         "bucket": bucket(tenant),
-        "endpoint": f"http://{ENDPOINT}",
+        "certificate": CERTIFICATE,
+        "endpoint": URL,
         "image": box.versions.images["kserve-sklearnserver"].ref,
         "namespace": names.PLATFORM_NAMESPACE,
         "region": REGION,
@@ -83,7 +90,7 @@ MODEL_STORE = ObjectsComponent(
     name="model-store",
     stage="serving",
     summary="the S3 store that models are loaded from",
-    needs=("cluster",),
+    needs=("issuers",),
     build=objects,
     create_only=root_credentials,
     images=("model-store", "kserve-sklearnserver"),

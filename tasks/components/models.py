@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from tasks.components import model_store, tenants
-from tasks.lib import isolation, modelling, names, predict, render, routes, tenancy
+from tasks.lib import isolation, modelling, names, predict, render, routes, tenancy, trust
 from tasks.lib.box import Box
 from tasks.lib.kube import status
 from tasks.lib.kube.api import Ref
@@ -63,10 +63,12 @@ def _values(model: Model, box: Box) -> dict[str, Any]:
     """
     values: dict[str, Any] = {
         "bucket": model_store.bucket(model.tenant),
-        "endpoint": f"http://{model_store.ENDPOINT}",
+        "endpoint": model_store.URL,
         "image": box.versions.images["kserve-sklearnserver"].ref,
         "namespace": model.namespace,
         "region": model_store.REGION,
+        "rootKey": trust.KEY,
+        "rootMap": trust.NAME,
         "script": box.manifest(f"models/{model.trainer}/train.py").read_text(),
         "secret": tenancy.CREDENTIALS_SECRET,
         "tenant": model.tenant,

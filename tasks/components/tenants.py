@@ -3,12 +3,14 @@
 from functools import partial
 
 from tasks.components import model_store
-from tasks.lib import identity, isolation, names, routes, tenancy
+from tasks.lib import identity, isolation, names, routes, tenancy, trust
 from tasks.lib.box import Box
 from tasks.lib.kube.api import Ref
 from tasks.lib.objects import ObjectsComponent, secret
 from tasks.lib.render import Obj
 from tasks.lib.tenancy import Tenant
+
+_MOUNTED = "/etc/ssl/custom-certs"
 
 
 def component(tenant: Tenant) -> ObjectsComponent:
@@ -42,6 +44,7 @@ def _objects(tenant: Tenant, box: Box) -> list[Obj]:
         *tenancy.tenant_objects(tenant),
         *routes.tenant_objects(tenant, box.settings.domain, jwks, revoked),
         *isolation.tenant_objects(tenant, jwks, revoked),
+        trust.bundle(box, tenant.namespace),
         model_store.account_job(box, "ensure", tenant.name, account_secret(tenant.name)),
     ]
 
@@ -63,7 +66,11 @@ def _credentials(tenant: Tenant, box: Box) -> list[Obj]:
         {},
         {
             "serving.kserve.io/s3-endpoint": model_store.ENDPOINT,
-            "serving.kserve.io/s3-usehttps": "0",
+            "serving.kserve.io/s3-usehttps": "1",
+            "serving.kserve.io/s3-verifyssl": "1",
+            # KServe mounts the ConfigMap where the bundle is said to be.
+            "serving.kserve.io/s3-cabundle": f"{_MOUNTED}/{trust.KEY}",
+            "serving.kserve.io/s3-cabundle-configmap": trust.NAME,
             "serving.kserve.io/s3-region": model_store.REGION,
         },
     )

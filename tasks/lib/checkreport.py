@@ -3,10 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from tasks.lib.checks import Check, Finding, Verdict
+from tasks.lib.checks import Check, Finding, Part, Verdict
 from tasks.lib.provenance import Provenance
 from tasks.lib.report import Marks, clean, duration
 
@@ -95,6 +96,7 @@ def _record(finding: Finding) -> dict[str, Any]:
         "says": result.says,
         "evidence": result.evidence,
         "measured": dict(result.measured),
+        "parts": [asdict(part) for part in result.parts],
         "seconds": round(finding.elapsed_s, 3),
         "fix": check.fix,
         "docs": page(check),
@@ -102,11 +104,12 @@ def _record(finding: Finding) -> dict[str, Any]:
 
 
 def as_junit(findings: Sequence[Finding], provenance: Provenance, *, wall_s: float) -> str:
-    """Return a JUnit report: one suite, a case for each check, where things come from as properties."""
-    count = counts(findings)
+    """Return a JUnit report: one suite, a case for each check and each of its parts, origins as properties."""
+    count, parts = counts(findings), [part for each in findings for part in each.result.parts]
+    wrong = sum(bool(part.wrong) for part in parts)
     numbers = {
-        "tests": str(len(findings)), "failures": str(count["failed"]), "errors": "0", "skipped": str(count["skipped"]),
-        "time": f"{wall_s:.3f}",
+        "tests": str(len(findings) + len(parts)), "failures": str(count["failed"] + wrong),
+        "errors": "0", "skipped": str(count["skipped"]), "time": f"{wall_s:.3f}",
     }  # fmt: skip
     root = ET.Element("testsuites", numbers)
     suite = ET.SubElement(root, "testsuite", {"name": "invoke verify", **numbers})
@@ -115,6 +118,8 @@ def as_junit(findings: Sequence[Finding], provenance: Provenance, *, wall_s: flo
         ET.SubElement(properties, "property", {"name": name, "value": _printable(value)})
     for finding in findings:
         _case(suite, finding)
+        for part in finding.result.parts:
+            _part(suite, finding.check, part)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
@@ -140,6 +145,15 @@ def _case(suite: ET.Element, finding: Finding) -> None:
         ET.SubElement(case, "skipped", {"message": _printable(result.says)})
     elif result.says:
         ET.SubElement(case, "system-out").text = _printable("\n".join(filter(None, [result.says, result.evidence])))
+
+
+def _part(suite: ET.Element, check: Check, part: Part) -> None:
+    case = ET.SubElement(suite, "testcase", {"classname": check.name, "name": _printable(part.name), "time": "0"})
+    if part.wrong:
+        failure = ET.SubElement(case, "failure", {"message": _printable(part.wrong), "type": check.id})
+        failure.text = page(check)
+    elif part.seen:
+        ET.SubElement(case, "system-out").text = _printable(part.seen)
 
 
 def _printable(text: str) -> str:

@@ -24,23 +24,35 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """One of many questions that a check asks: what is wrong with it (nothing, or a sentence), and what was seen."""
+
+    name: str
+    wrong: str = ""
+    seen: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a probe found: a sentence, what it goes by in lines, and what was measured (seconds, counts)."""
+    """What a probe found: a sentence, what it goes by in lines, what was measured (seconds, counts), and its parts."""
 
     verdict: Verdict
     says: str = ""
     evidence: str = ""
     measured: Mapping[str, float] = field(default_factory=dict)
+    parts: Sequence[Part] = ()
 
 
-def passed(says: str = "", evidence: str = "", *, measured: Mapping[str, float] | None = None) -> Result:
+def passed(
+    says: str = "", evidence: str = "", *, measured: Mapping[str, float] | None = None, parts: Sequence[Part] = ()
+) -> Result:  # fmt: skip
     """The claim is true."""
-    return Result(verdict=Verdict.PASSED, says=says, evidence=evidence, measured=measured or {})
+    return Result(verdict=Verdict.PASSED, says=says, evidence=evidence, measured=measured or {}, parts=parts)
 
 
-def failed(says: str, evidence: str = "") -> Result:
+def failed(says: str, evidence: str = "", *, parts: Sequence[Part] = ()) -> Result:
     """The claim is false, or what should show it is out of reach."""
-    return Result(verdict=Verdict.FAILED, says=says, evidence=evidence)
+    return Result(verdict=Verdict.FAILED, says=says, evidence=evidence, parts=parts)
 
 
 def skipped(why: str, evidence: str = "") -> Result:

@@ -45,7 +45,9 @@ class Ground:
     def __init__(self) -> None:
         self.ring: Ring = keys.new_ring()
         self._stale = keys.new_key()
-        self.mint = Mint(signing=self.ring.current, rotated_out=self._stale, revoked_jti=tokens.new_jti())
+        self.mint = Mint(
+            signing=self.ring.current, coming=self.ring.next, rotated_out=self._stale, revoked_jti=tokens.new_jti()
+        )  # fmt: skip
         self.tenants: tuple[Tenant, ...] = tuple(map(scratchtenants.tenant, scratchtenants.NAMES))
         self.models: tuple[Model, ...] = tuple(map(scratchtenants.model, scratchtenants.NAMES))
         self.admission = self.before
@@ -62,6 +64,11 @@ class Ground:
     def after(self) -> Admission:
         """As it is while the matrix is asked: one key was rotated out, one token was taken back."""
         return Admission(jwks=keys.jwks(self.ring), revoked=(self.mint.revoked_jti,))
+
+    @property
+    def rotated(self) -> Admission:
+        """As it is after a rotation: the next key signs, and the one that signed before is still known."""
+        return Admission(jwks=keys.jwks(keys.rotate(self.ring)), revoked=(self.mint.revoked_jti,))
 
     @property
     def scratch(self) -> Scratch:
@@ -82,7 +89,7 @@ class Ground:
                 self._scratch = Scratch(box.kube, OWNER, box.cancel)
                 self.admit(box, self.before)
                 for model in self.models:
-                    self.scratch.put(*scratchtenants.model_objects(model, box))
+                    self.scratch.put(*self.model_objects(model, box))
         if why := scene.observe(lambda: self._obstacle(box), READY_S):
             raise NotReady(f"the scratch tenants' models do not answer: {why}")
 
@@ -90,6 +97,10 @@ class Ground:
         """What a scratch tenant is now, its model aside."""
         admission = self.admission
         return scratchtenants.objects(tenant, box.settings.domain, admission.jwks, admission.revoked)
+
+    def model_objects(self, model: Model, box: Box) -> list[Obj]:
+        """What a scratch tenant's model is."""
+        return scratchtenants.model_objects(model, box)
 
     def admit(self, box: Box, admission: Admission) -> None:
         """Let in by other keys, or take tokens back: as `tenant.rotate-keys` and `tenant.revoke` do for all tenants."""

@@ -8,9 +8,9 @@ import base64
 import json
 from collections.abc import Mapping
 
-from tasks.lib import keys, names, tokens
+from tasks.lib import keys, names, present, tokens
 from tasks.lib.box import Box
-from tasks.lib.errors import BadInput, ClusterGone, NotReady
+from tasks.lib.errors import BadInput, NotReady
 from tasks.lib.keys import Jwks, Ring
 from tasks.lib.kube.api import Obj, Ref
 from tasks.lib.objects import secret
@@ -38,7 +38,7 @@ def public_jwks(box: Box) -> Jwks:
 
     Whoever puts them into an object needs the component `jwt-keys`.
     """
-    found = _get(box, _SECRET)
+    found = present.get(box, _SECRET)
     return keys.jwks(_ring(found)) if found else {"keys": []}
 
 
@@ -47,7 +47,7 @@ def revoked(box: Box) -> dict[str, int]:
 
     What has expired since is still in it until the list is next written, so that nothing changes by itself.
     """
-    found = _get(box, _REVOKED)
+    found = present.get(box, _REVOKED)
     return {jti: int(exp) for jti, exp in sorted(((found or {}).get("data") or {}).items())}
 
 
@@ -122,15 +122,6 @@ def _live(box: Box) -> Obj:
     if found is None:
         raise _nothing_yet(SECRET)
     return found
-
-
-def _get(box: Box, ref: Ref) -> Obj | None:
-    try:
-        return box.kube.get(ref)
-    except (BadInput, ClusterGone):
-        if box.provider.exists():
-            raise
-        return None
 
 
 def _write(box: Box, wanted: Obj, live: Obj) -> None:

@@ -24,7 +24,7 @@ def tenant_objects(tenant: Tenant, jwks: Mapping[str, Any], revoked: Iterable[st
     """Nobody, by default; then Knative's probes and metrics. Tokens are read, and those taken back are refused."""
     denied = list(revoked)
     return [
-        _object(tenant.namespace, tenant.name, "RequestAuthentication", "tokens", {"jwtRules": [_rules(jwks)]}),
+        _object(tenant.namespace, tenant.name, "RequestAuthentication", "tokens", {"jwtRules": [rules(jwks)]}),
         _object(tenant.namespace, tenant.name, "AuthorizationPolicy", "deny-by-default", {}),
         _object(tenant.namespace, tenant.name, "AuthorizationPolicy", "knative", _knative()),
         *(
@@ -58,7 +58,8 @@ def model_policy(model: Model) -> Obj:
     return found
 
 
-def _rules(jwks: Mapping[str, Any]) -> Obj:
+def rules(jwks: Mapping[str, Any]) -> Obj:
+    """Return how a sidecar verifies a token: by these keys, from one header, and passes it on."""
     return {
         "issuer": tokens.ISSUER,
         "audiences": [tokens.AUDIENCE],
@@ -72,6 +73,8 @@ def _knative() -> Obj:
     """Probes by their header, metrics by their port: neither reaches a model, queue-proxy answers both."""
     source = [{"source": {"namespaces": [names.KNATIVE_NAMESPACE]}}]
     return {
+        # Models' pods alone: whatever else a tenant runs is for nobody, by default.
+        "selector": {"matchLabels": {"component": "predictor"}},
         "action": "ALLOW",
         "rules": [
             {

@@ -16,6 +16,17 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenAI:
+    """That a model's server answers OpenAI's paths too: its tokens for all callers together, and the key it asks for.
+
+    `key_secret` names a Secret in the tenant's namespace, with the key under `apiKey`; empty when it asks for none.
+    """
+
+    tokens_per_hour: int = 100_000
+    key_secret: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """One model: whose it is, what serves it, where its artefact comes from, and an example with its right answer."""
 
@@ -28,6 +39,7 @@ class Model:
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     instances: Sequence[Any] = ()
     predictions: Sequence[Any] = ()
+    openai: OpenAI | None = None
 
     @property
     def namespace(self) -> str:
@@ -38,6 +50,11 @@ class Model:
     def knative_service(self) -> str:
         """The Knative Service that KServe makes for it; its route is the model's address."""
         return f"{self.name}-predictor"
+
+    @property
+    def inside(self) -> str:
+        """Its host name inside the cluster."""
+        return f"{self.knative_service}.{self.namespace}.svc.cluster.local"
 
     def host(self, domain: str) -> str:
         """The host name of its external URL."""
@@ -58,7 +75,7 @@ def load(path: Path, tenants: Sequence[str] | None = None) -> list[Model]:
         where = f"{path}: models[{index}]"
         entry = yamlfile.mapping(
             each, where=where, required=("name", "tenant", "format", "trainer", "example"),
-            optional=("min_replicas", "max_replicas", "resources"),
+            optional=("min_replicas", "max_replicas", "resources", "openai"),
         )  # fmt: skip
         _check(entry, where, path.parents[1], tenants)
         model = _model(entry, where)
@@ -107,7 +124,22 @@ def _model(entry: dict[str, Any], where: str) -> Model:
         resources=_resources(entry.get("resources", {}), f"{where}.resources"),
         instances=instances,
         predictions=predictions,
+        openai=_openai(entry["openai"], f"{where}.openai") if "openai" in entry else None,
     )
+
+
+def _openai(given: object, where: str) -> OpenAI:
+    """Return what an entry says of OpenAI's protocol; `{}` says that it is spoken, and no more."""
+    from tasks.lib import yamlfile
+
+    entry = yamlfile.mapping(given, where=where, optional=("tokens_per_hour", "key_secret"))
+    tokens, secret = entry.get("tokens_per_hour", OpenAI.tokens_per_hour), entry.get("key_secret", "")
+    if not tenancy.possible_rate(tokens):
+        problem = f"{tokens!r} is not a whole number from 1 to {tenancy.MOST_REQUESTS}"
+        raise yamlfile.bad(entry, "tokens_per_hour", where, problem)
+    if "key_secret" in entry and not (isinstance(secret, str) and names.SUBDOMAIN.fullmatch(secret)):
+        raise yamlfile.bad(entry, "key_secret", where, f"{secret!r} is not the name of a Secret")
+    return OpenAI(tokens_per_hour=tokens, key_secret=secret)
 
 
 def _example(given: object, where: str) -> tuple[list[list[float]], list[Any]]:

@@ -1,5 +1,6 @@
 """Names we give to things in a cluster. One place for each."""
 
+import re
 from collections.abc import Iterable
 
 DOMAIN = "inference-in-a-box"
@@ -31,6 +32,9 @@ MODEL_STORE_PORT = 7070
 
 JWT_SERVER = "jwt-server"
 JWT_SERVER_PORT = 8080
+
+SUBDOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+"""What an object may be called, but for those that make labels."""
 
 LONGEST_LABEL = 63
 """Characters that the value of a label, or a DNS label, may have."""

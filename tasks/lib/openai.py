@@ -1,70 +1,115 @@
-"""What Envoy AI Gateway would need to know of a model that speaks OpenAI's protocol. Pure, and rendered only.
+"""What Envoy AI Gateway needs to know of a tenant's models that speak OpenAI's protocol. Pure: records in, objects out.
 
-The pinned version takes over a whole Gateway (its processor fails every path it does not know), so its routes hang on a
-Gateway of their own. Its module is not served: nothing here is applied with source `packages`, and all of it is checked
-against its definitions.
+Everything is in the tenant's namespace, because its routes and its Gateway have to be in one. The model that a request
+names is in the header `x-ai-eg-model`: the gateway's own processor writes it, over whatever a client sent.
 """
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tasks.lib import names, routes
 from tasks.lib.modelling import Model
 from tasks.lib.render import Obj
+from tasks.lib.tenancy import Tenant
 
 GATEWAY = "ai"
 MODEL_HEADER = "x-ai-eg-model"
-TOKENS_PER_HOUR = 100_000
 
 _API = "aigateway.envoyproxy.io/v1alpha1"
+_ENVOY_API = "gateway.envoyproxy.io/v1alpha1"
 _METADATA = "io.envoy.ai_gateway"
 _TOTAL = "llm_total_token"
+_THE_GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": GATEWAY}
 
 
-def objects(model: Model) -> list[Obj]:
-    """A model's backend with its key, its route, and the tenant's limit on tokens, by the verified claim."""
-    backend = f"{model.tenant}-{model.name}"
-    inside = f"{model.knative_service}.{model.namespace}.svc.cluster.local"
-    service = {"group": "gateway.envoyproxy.io", "kind": "Backend", "name": backend}
-    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": GATEWAY}
-    limit = {
-        "clientSelectors": [
-            {"headers": [{"name": routes.TENANT_HEADER, "type": "Exact", "value": model.tenant}]},
-        ],
-        "limit": {"requests": TOKENS_PER_HOUR, "unit": "Hour"},
-        "cost": {
-            "request": {"from": "Number", "number": 0},
-            "response": {"from": "Metadata", "metadata": {"namespace": _METADATA, "key": _TOTAL}},
-        },
-    }
+def spoken_by(models: Iterable[Model]) -> list[Model]:
+    """Return the models that speak it."""
+    return [each for each in models if each.openai]
+
+
+def host(tenant: Tenant, domain: str) -> str:
+    """The host name of a tenant's Gateway: its certificate covers it, and no model's host is like it."""
+    return f"{GATEWAY}.{tenant.namespace}.{domain}"
+
+
+def tenant_objects(
+    tenant: Tenant, models: Sequence[Model], jwks: Mapping[str, Any], revoked: Iterable[str]
+) -> list[Obj]:  # fmt: skip
+    """The route to a tenant's models that speak it, who may use it, its limits, and a backend for each model."""
     return [
-        _object(model, "gateway.envoyproxy.io/v1alpha1", "Backend", backend, {
-            "endpoints": [{"fqdn": {"hostname": inside, "port": 80}}],
+        _object(tenant, _ENVOY_API, "SecurityPolicy", {
+            "targetRefs": [_THE_GATEWAY], **routes.verification(tenant, jwks, list(revoked)),
         }),
-        _object(model, _API, "BackendSecurityPolicy", backend, {
-            "type": "APIKey",
-            "apiKey": {"secretRef": {"name": f"{backend}-key"}},
-        }),
-        _object(model, _API, "AIServiceBackend", backend, {
+        _object(tenant, _ENVOY_API, "BackendTrafficPolicy", _traffic(tenant, models)),
+        _object(tenant, _API, "AIGatewayRoute", {
             "schema": {"name": "OpenAI"},
-            "backendRef": service,
-            "backendSecurityPolicyRef": {"group": "aigateway.envoyproxy.io", "kind": "BackendSecurityPolicy",
-                                         "name": backend},
-        }),
-        _object(model, _API, "AIGatewayRoute", backend, {
-            "schema": {"name": "OpenAI"},
-            "targetRefs": [target],
-            "rules": [{
-                "matches": [{"headers": [{"type": "Exact", "name": MODEL_HEADER, "value": model.name}]}],
-                "backendRefs": [{"name": backend, "weight": 1}],
-            }],
+            "targetRefs": [_THE_GATEWAY],
+            "rules": [_rule(each) for each in models],
             "llmRequestCosts": [{"metadataKey": _TOTAL, "type": "TotalToken"}],
         }),
-        _object(model, "gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy", backend, {
-            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": backend}],
-            "rateLimit": {"type": "Global", "global": {"rules": [limit]}},
-        }),
+        *(each for model in models for each in _backend(tenant, model)),
     ]  # fmt: skip
 
 
-def _object(model: Model, api: str, kind: str, name: str, spec: Obj) -> Obj:
-    labels = {names.TENANT_LABEL: model.tenant, names.MODEL_LABEL: model.name}
-    meta = {"name": name, "namespace": names.GATEWAY_NAMESPACE, "labels": labels}
+def _rule(model: Model) -> Obj:
+    matches = [{"headers": [{"type": "Exact", "name": MODEL_HEADER, "value": model.name}]}]
+    # A model at zero starts within it, as at the edge.
+    return {"matches": matches, "backendRefs": [{"name": _name(model)}], "timeouts": {"request": routes.REQUEST_TIME}}
+
+
+def _traffic(tenant: Tenant, models: Sequence[Model]) -> Obj:
+    """Requests of the tenant, and tokens of each model: what an answer cost is counted when it is known, after it."""
+    requests = {"limit": {"requests": tenant.requests_per_minute, "unit": "Minute"}, "shared": True}
+    cost = {
+        "request": {"from": "Number", "number": 0},
+        "response": {"from": "Metadata", "metadata": {"namespace": _METADATA, "key": _TOTAL}},
+    }
+    budgets = [
+        {
+            "clientSelectors": [{"headers": [{"name": MODEL_HEADER, "type": "Exact", "value": model.name}]}],
+            "limit": {"requests": model.openai.tokens_per_hour, "unit": "Hour"},
+            "cost": cost,
+            "shared": True,
+        }
+        for model in models if model.openai
+    ]  # fmt: skip
+    return {
+        "targetRefs": [_THE_GATEWAY],
+        "rateLimit": {"type": "Global", "global": {"rules": [requests, *budgets]}},
+        **routes.PROTECTION,
+    }
+
+
+def _backend(tenant: Tenant, model: Model) -> list[Obj]:
+    """Where a model is, what it speaks, and the key that its server asks for, if it does.
+
+    The gateway writes a key over the caller's token: only without one does the token reach the model.
+    """
+    name, key = _name(model), model.openai.key_secret if model.openai else ""
+    service: Obj = {
+        "schema": {"name": "OpenAI"},
+        "backendRef": {"group": "gateway.envoyproxy.io", "kind": "Backend", "name": name},
+    }
+    made = [
+        _object(
+            tenant, _ENVOY_API, "Backend", {"endpoints": [{"fqdn": {"hostname": model.inside, "port": 80}}]}, model
+        ),
+    ]
+    if key:
+        policy = {"type": "APIKey", "apiKey": {"secretRef": {"name": key}}}
+        made.append(_object(tenant, _API, "BackendSecurityPolicy", policy, model))
+        reference = {"group": "aigateway.envoyproxy.io", "kind": "BackendSecurityPolicy", "name": name}
+        service["backendSecurityPolicyRef"] = reference
+    return [*made, _object(tenant, _API, "AIServiceBackend", service, model)]
+
+
+def _name(model: Model) -> str:
+    """Not the model's own: `local-gateway` is the name of another Backend there."""
+    return f"{GATEWAY}-{model.name}"
+
+
+def _object(tenant: Tenant, api: str, kind: str, spec: Obj, model: Model | None = None) -> Obj:
+    labels = {names.TENANT_LABEL: tenant.name, **({names.MODEL_LABEL: model.name} if model else {})}
+    name = _name(model) if model else GATEWAY
+    meta = {"name": name, "namespace": tenant.namespace, "labels": labels}
     return {"apiVersion": api, "kind": kind, "metadata": meta, "spec": spec}

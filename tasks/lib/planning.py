@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tasks.components.later import Later
 from tasks.lib import engine, provenance, report, runs, yamlfile
 from tasks.lib.component import Component, Look
 from tasks.lib.engine import Planned
 from tasks.lib.errors import ClusterGone
 from tasks.lib.events import Emitter
 from tasks.lib.objects import ObjectsComponent
+from tasks.lib.render import Obj
 from tasks.lib.session import Session
 
 FOLDER = Path(".box/rendered")
@@ -71,15 +73,25 @@ def status(session: Session, *, as_json: bool) -> bool:
 
 
 def render(session: Session) -> None:
-    """Write the objects of every component, one file each."""
+    """Write the objects of every component, one file each; also what is drawn and not applied, which says so."""
     folder = session.box.root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name in session.graph.names:
         node = session.graph[name]
-        if isinstance(node, ObjectsComponent):
-            path = folder / f"{name}.yaml"
-            path.write_text(yamlfile.dump_all(node.objects(session.box)), encoding="utf-8")
-            sys.stdout.write(f"{path.relative_to(session.box.root)}\n")
+        path, objects = folder / f"{name}.yaml", _objects(node, session)
+        if not objects:  # nothing of an earlier rendering is left to be taken for this one's
+            path.unlink(missing_ok=True)
+            continue
+        note = f"# {node.left_out}\n" if node.left_out else ""
+        path.write_text(note + yamlfile.dump_all(objects), encoding="utf-8")
+        told = f"  ({node.left_out})" if node.left_out else ""
+        sys.stdout.write(f"{path.relative_to(session.box.root)}{told}\n")
+
+
+def _objects(node: Component, session: Session) -> list[Obj]:
+    if isinstance(node, ObjectsComponent):
+        return node.objects(session.box)
+    return node.draw(session.box) if isinstance(node, Later) else []
 
 
 def _write(whole: dict[str, Any]) -> None:

@@ -160,6 +160,14 @@ def pod(scene: Scene, namespace: str, role: str, *, mesh: bool = False, life_s: 
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            # Where names do not resolve, this is soon known.
+            "dnsConfig": {
+                "options": [
+                    {"name": "ndots", "value": "1"},
+                    {"name": "timeout", "value": "1"},
+                    {"name": "attempts", "value": "1"},
+                ]
+            },
             "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [_container(scene)],
             "volumes": [{"name": "order", "secret": {"secretName": name}}],
@@ -190,7 +198,7 @@ def make(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, 
     """Make a probe pod. Raises Refused when it is not admitted."""
     wanted = pod(scene, namespace, role, mesh=mesh, life_s=order["seconds"])
     scratch.add(secret(wanted["metadata"]["name"], namespace, {_ORDER: json.dumps(order)}))
-    if why := scene.observe(lambda: _made(scratch, wanted), START_S):
+    if why := scene.observe(lambda: admitted(scratch, wanted), START_S):
         raise NotReady(why)
     return Ref.of(wanted)
 
@@ -213,8 +221,8 @@ def start(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj,
     return started(scene, make(scene, scratch, namespace, role, order, mesh=mesh), role)
 
 
-def _made(scratch: Scratch, wanted: Obj) -> str:
-    """Make the pod. In a namespace that was just made, its service account follows."""
+def admitted(scratch: Scratch, wanted: Obj) -> str:
+    """Make a pod, or return why it cannot be made yet: in a namespace that was just made, its account follows."""
     try:
         scratch.add(wanted)
     except Refused as error:

@@ -31,6 +31,19 @@ MOST_BODY = "1Mi"
 MOST_VALUES = 16
 """Values that one rule of Envoy Gateway's authorization may list."""
 
+REQUEST_TIME = "150s"
+"""A model at zero starts within it."""
+
+PROTECTION: Mapping[str, Any] = {
+    "circuitBreaker": {
+        "maxConnections": 256, "maxPendingRequests": 256, "maxParallelRequests": 256, "maxParallelRetries": 8,
+    },
+    "retry": {"numRetries": 2, "retryOn": {"triggers": ["connect-failure", "refused-stream"]}},
+    "timeout": {"tcp": {"connectTimeout": "5s"}, "http": {"requestTimeout": REQUEST_TIME}},
+}  # fmt: skip
+"""What protects the models from a crowd. Only what has not reached a model is tried again: a prediction may be anything
+but idempotent."""
+
 _API = "gateway.envoyproxy.io/v1alpha1"
 _GATEWAY_API = "gateway.networking.k8s.io"
 _BACKEND = "local-gateway"
@@ -57,11 +70,10 @@ def model_route(model: Model, domain: str) -> Obj:
         ("GET", f"/v2/models/{model.name}/ready"),
         ("POST", f"/v2/models/{model.name}/infer"),
     ]
-    inside = f"{model.knative_service}.{model.namespace}.svc.cluster.local"
     rule = {
         "matches": [{"method": method, "path": {"type": "Exact", "value": path}} for method, path in paths],
         "filters": [
-            {"type": "URLRewrite", "urlRewrite": {"hostname": inside}},
+            {"type": "URLRewrite", "urlRewrite": {"hostname": model.inside}},
             {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [TENANT_HEADER]}},
         ],
         "backendRefs": [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": _BACKEND}],
@@ -98,13 +110,21 @@ def _backend(tenant: Tenant) -> Obj:
 
 
 def _security(tenant: Tenant, jwks: Mapping[str, Any], revoked: list[str]) -> Obj:
-    """A valid token, that was not taken back, of this tenant. The keys are in it: nothing is fetched on the way."""
+    verified = verification(tenant, jwks, revoked)
+    verified["jwt"]["providers"][0]["claimToHeaders"] = [{"claim": "tenant", "header": TENANT_HEADER}]
+    return _object(tenant, "SecurityPolicy", "tokens", {"targetSelectors": _routes_of(tenant), **verified})
+
+
+def verification(tenant: Tenant, jwks: Mapping[str, Any], revoked: list[str]) -> Obj:
+    """What a SecurityPolicy asks for: a valid token, that was not taken back, of this tenant.
+
+    The keys are in it: nothing is fetched on the way.
+    """
     provider = {
         "name": PROVIDER,
         "issuer": tokens.ISSUER,
         "audiences": [tokens.AUDIENCE],
         "localJWKS": {"type": "Inline", "inline": json.dumps(jwks, sort_keys=True)},
-        "claimToHeaders": [{"claim": "tenant", "header": TENANT_HEADER}],
         # And from nowhere else: a token in a URL ends up in logs.
         "extractFrom": {"headers": [{"name": "Authorization", "valuePrefix": "Bearer "}]},
     }
@@ -113,14 +133,10 @@ def _security(tenant: Tenant, jwks: Mapping[str, Any], revoked: list[str]) -> Ob
         for index in range(0, len(revoked), MOST_VALUES)
     ]
     allowed = _rule("tenant", "Allow", "tenant", [tenant.name])
-    return _object(
-        tenant, "SecurityPolicy", "tokens",
-        {
-            "targetSelectors": _routes_of(tenant),
-            "jwt": {"providers": [provider]},
-            "authorization": {"defaultAction": "Deny", "rules": [*denied, allowed]},
-        },
-    )  # fmt: skip
+    return {
+        "jwt": {"providers": [provider]},
+        "authorization": {"defaultAction": "Deny", "rules": [*denied, allowed]},
+    }
 
 
 def _rule(name: str, action: str, claim: str, values: list[str]) -> Obj:
@@ -129,10 +145,7 @@ def _rule(name: str, action: str, claim: str, values: list[str]) -> Obj:
 
 
 def _traffic(tenant: Tenant) -> Obj:
-    """Limits by the verified claim, over all of the tenant's models; then what protects the models from a crowd.
-
-    Only what has not reached a model is tried again: a prediction may be anything but idempotent.
-    """
+    """Limits by the verified claim, over all of the tenant's models, and what protects these."""
     limit = {
         "clientSelectors": [{"headers": [{"name": TENANT_HEADER, "type": "Exact", "value": tenant.name}]}],
         "limit": {"requests": tenant.requests_per_minute, "unit": "Minute"},
@@ -143,13 +156,8 @@ def _traffic(tenant: Tenant) -> Obj:
         {
             "targetSelectors": _routes_of(tenant),
             "rateLimit": {"type": "Global", "global": {"rules": [limit]}},
-            "circuitBreaker": {
-                "maxConnections": 256, "maxPendingRequests": 256, "maxParallelRequests": 256, "maxParallelRetries": 8,
-            },
+            **PROTECTION,
             "requestBuffer": {"limit": MOST_BODY},
-            "retry": {"numRetries": 2, "retryOn": {"triggers": ["connect-failure", "refused-stream"]}},
-            # A model at zero starts within it.
-            "timeout": {"tcp": {"connectTimeout": "5s"}, "http": {"requestTimeout": "150s"}},
         },
     )  # fmt: skip
 
@@ -175,9 +183,14 @@ def _not_found(tenant: Tenant, domain: str) -> list[Obj]:
     return [_object(tenant, "HTTPRouteFilter", "not-found", {"directResponse": answer}), route]
 
 
+def ingress_name(tenant: Tenant) -> str:
+    """What the tenant's certificate, Gateway and way in are called at Istio's ingress gateway."""
+    return f"{names.EDGE}-{tenant.name}"
+
+
 def _certificate(tenant: Tenant, domain: str) -> list[Obj]:
     """The tenant's certificate at the ingress gateway: a wildcard covers one label, and the tenant's is the second."""
-    name, hosts = f"{names.EDGE}-{tenant.name}", [f"*.{tenant.namespace}.{domain}"]
+    name, hosts = ingress_name(tenant), [f"*.{tenant.namespace}.{domain}"]
     certificate = {
         "secretName": name,
         "duration": "2160h",

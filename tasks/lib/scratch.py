@@ -1,4 +1,4 @@
-"""Objects that a check makes for a while: probe pods, policies, a namespace.
+"""Objects that a check makes for a while: probe pods, policies, a namespace; and what it takes away for a while.
 
 Each is labelled, and written into an inventory of its own before it is made. So whatever becomes of a run, nothing it
 made stays: the next `verify` removes what carries the label before it does anything else, and `up` and `down` remove
@@ -6,6 +6,7 @@ what is in an inventory that no component has (converge.orphans).
 """
 
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -19,6 +20,8 @@ from tasks.lib.kube.inventory import Inventory
 
 LABEL = f"{names.DOMAIN}/verify"
 PREFIX = "verify-"
+
+_BORROWED = Ref("v1", "ConfigMap", names.PLATFORM_NAMESPACE, "verify-borrowed")
 
 GONE_S = 120.0
 """Seconds for what was deleted to be gone."""
@@ -77,6 +80,22 @@ class Scratch:
         self._kube.delete(ref)
         self._made.pop(ref, None)
 
+    def borrow(self, original: Obj, changed: Obj | None) -> None:
+        """Change an object of the platform, or delete it (None), until `give_back`. It is written down before.
+
+        `original` is what its component applies. Whatever becomes of this run, the next one puts it back.
+        """
+        self._kube.apply(_note_of(original))
+        if changed is None:
+            self._kube.delete(Ref.of(original))
+        else:
+            self._kube.apply(changed)
+
+    def give_back(self, original: Obj) -> None:
+        """Put back what was borrowed."""
+        self._kube.apply(original)
+        self._kube.delete(_BORROWED)
+
     def __enter__(self) -> Self:
         return self
 
@@ -97,17 +116,24 @@ class Scratch:
         self._kube.delete(_inventory(self.component))
 
 
-def sweep(kube: Cluster, say: Callable[[str], None], cancel: threading.Event) -> list[str]:
-    """Remove what an earlier run left behind, and return its names. Raises NotReady when it does not go."""
+def sweep(kube: Cluster, say: Callable[[str], None], cancel: threading.Event, owner: str = "") -> list[str]:
+    """Remove what an earlier run left behind, and return its names; with `owner` only what that one made.
+
+    What was borrowed is put back. Raises NotReady when something does not go.
+    """
+    if not owner:
+        _put_back(kube, say)
     left: dict[Ref, str] = {}
+    selector = f"{LABEL},{names.COMPONENT_LABEL}={PREFIX}{owner}" if owner else LABEL
     for api_version, kind in _KINDS:
-        found = kube.list(api_version, kind, selector=LABEL, heads=True)
+        found = kube.list(api_version, kind, selector=selector, heads=True)
         left |= {Ref.of(each): each["metadata"]["uid"] for each in found}
     _delete(kube, left)
     wait.until_gone(kube, left, GONE_S, say, cancel)
     maps = kube.list("v1", "ConfigMap", names.PLATFORM_NAMESPACE, names.COMPONENT_LABEL, heads=True)
     for each in maps:
-        if each["metadata"]["name"].startswith(inventory.name(PREFIX)):
+        name = each["metadata"]["name"]
+        if name == inventory.name(f"{PREFIX}{owner}") or (not owner and name.startswith(inventory.name(PREFIX))):
             kube.delete(Ref.of(each))
     return [str(ref) for ref in left]
 
@@ -132,6 +158,19 @@ def _delete(kube: Cluster, refs: Mapping[Ref, str] | Iterable[Ref]) -> None:
             failed.append(error)
     if failed:
         raise failed[0]
+
+
+def _put_back(kube: Cluster, say: Callable[[str], None]) -> None:
+    if (note := kube.get(_BORROWED)) is not None:
+        original = json.loads(note["data"]["original"])
+        kube.apply(original)
+        kube.delete(_BORROWED)
+        say(f"put back {Ref.of(original)}, which an earlier verify had changed")
+
+
+def _note_of(original: Obj) -> Obj:
+    meta = {"name": _BORROWED.name, "namespace": _BORROWED.namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"original": json.dumps(original)}}
 
 
 def _inventory(component: str) -> Ref:

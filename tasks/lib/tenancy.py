@@ -17,7 +17,8 @@ from tasks.lib.render import Obj
 
 RECORD_ANNOTATION = f"{names.DOMAIN}/tenant-record"
 SERVICE_ACCOUNT = "models"
-CREDENTIALS_SECRET = "model-store"  # noqa: S105 (a name)
+CREDENTIALS_SECRET = "model-store-https"  # noqa: S105 (a name)
+"""What is made once keeps what it was made with: the name says how the store is spoken to, as its annotations do."""
 
 SCRATCH_PREFIX = "verify-"
 """How tenants are called that `invoke verify` makes for a while."""
@@ -31,6 +32,9 @@ _LONGEST, _TIGHTEST = names.room(
 
 REQUESTS_PER_MINUTE = 600
 """Requests to all of a tenant's models together, unless its record says otherwise."""
+
+MOST_REQUESTS = 2**32 - 1
+"""The limiter counts in 32 bits."""
 
 QUOTA_KEYS = {
     "requests.cpu": "requests.cpu",
@@ -117,6 +121,22 @@ def check_quota(given: Mapping[str, Any], defaults: Mapping[str, str], where: st
     return quota
 
 
+def possible_rate(value: object) -> bool:
+    """Whether a value can be a number of requests a minute."""
+    return type(value) is int and 0 < value <= MOST_REQUESTS
+
+
+def check_rate(text: str, where: str) -> int:
+    """Return the number of requests a minute that a text stands for. Raises BadInput for one that cannot be."""
+    value = int(text) if re.fullmatch(r"[0-9]{1,10}", text) else 0
+    if not possible_rate(value):
+        raise BadInput(
+            f"{where}: {text!r} is not a whole number from 1 to {MOST_REQUESTS}",
+            facts={"skipped": "nothing was changed"},
+        )
+    return value
+
+
 def load(path: Path) -> tuple[list[Tenant], dict[str, str]]:
     """Read config/tenants.yaml: the tenants and the default quota. Raises BadInput naming file and key."""
     from tasks.lib import yamlfile
@@ -133,8 +153,9 @@ def load(path: Path) -> tuple[list[Tenant], dict[str, str]]:
         name = check_name(str(entry["name"]), (tenant.name for tenant in tenants))
         quota = check_quota(entry.get("quota") or {}, defaults, f"{where}.quota")
         rate = entry.get("requests_per_minute", REQUESTS_PER_MINUTE)
-        if not (type(rate) is int and rate > 0):
-            raise yamlfile.bad(entry, "requests_per_minute", where, f"{rate!r} is not a whole number above 0")
+        if not possible_rate(rate):
+            problem = f"{rate!r} is not a whole number from 1 to {MOST_REQUESTS}"
+            raise yamlfile.bad(entry, "requests_per_minute", where, problem)
         summary = str(entry.get("summary", ""))
         tenants.append(Tenant(name=name, summary=summary, quota=quota, requests_per_minute=rate))
     return tenants, defaults

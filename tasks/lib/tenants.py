@@ -16,11 +16,15 @@ from tasks.lib.session import ROOT, Session
 from tasks.lib.tenancy import Tenant
 
 
-def add(session: Session, name: str, *, summary: str, quota: str, wait: bool = True) -> None:
-    """Bring up one tenant. Raises BadInput for a name or a quota that cannot be, before anything is touched."""
+def add(session: Session, name: str, *, summary: str, quota: str, requests: str = "", wait: bool = True) -> None:
+    """Bring up one tenant, with a limit of `requests` a minute.
+
+    Raises BadInput for a name, a quota or a limit that cannot be, before anything is touched.
+    """
     tenancy.check_name(name)
     given = _quota(quota)
     tenancy.check_amounts(given, "--quota")
+    rate = tenancy.check_rate(requests, "--requests-per-minute") if requests else 0
     command = f"invoke tenant.add --name {name}"
     preflight.require(session)
     session = converge.awake(session, command, wait=wait)
@@ -31,11 +35,12 @@ def add(session: Session, name: str, *, summary: str, quota: str, wait: bool = T
         name=name,
         summary=summary or (before.summary if before else ""),
         quota=tenancy.check_quota(given, base, "--quota"),
+        requests_per_minute=rate or (before.requests_per_minute if before else tenancy.REQUESTS_PER_MINUTE),
         configured=before.configured if before else False,
     )
     if before and before.configured and tenant != before:
         raise BadInput(
-            f"tenant {name} is in config/tenants.yaml, and so is its quota",
+            f"tenant {name} is in config/tenants.yaml, and so are its quota and its limit",
             facts={"skipped": "nothing was changed"},
             hint="change it there, then   invoke tenants",
         )
@@ -92,13 +97,14 @@ def show(session: Session, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    table = [("NAME", "NAMESPACE", "FROM", "STATE", "MODELS", "CPU", "MEMORY", "PODS", "SUMMARY")]
+    table = [("NAME", "NAMESPACE", "FROM", "STATE", "MODELS", "CPU", "MEMORY", "PODS", "REQ/MIN", "SUMMARY")]
     for row in rows:
         used = row["used"]
         table.append(
             (
                 row["name"], row["namespace"], row["from"], row["state"], ", ".join(row["models"]) or "-",
-                used["requests.cpu"], used["requests.memory"], used["pods"], row["summary"],
+                used["requests.cpu"], used["requests.memory"], used["pods"], str(row["requests_per_minute"]),
+                row["summary"],
             )
         )  # fmt: skip
     sys.stdout.write(columns(table))
@@ -122,6 +128,7 @@ def _row(session: Session, tenant: Tenant) -> dict[str, Any]:
         "state": "there" if quota else "absent",
         "models": removal.running_models(session.box.kube, tenant.name) if quota else [],
         "quota": dict(tenant.quota),
+        "requests_per_minute": tenant.requests_per_minute,
         "used": {
             key: f"{used.get(key, '-')}/{hard.get(key, tenant.quota.get(key, '-'))}"
             for key in ("requests.cpu", "requests.memory", "pods")

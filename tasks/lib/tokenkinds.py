@@ -15,7 +15,7 @@ _HOUR_S = 3600
 
 
 class Kind(StrEnum):
-    """What is wrong with a token; `RIGHT` is what `tenant.token` mints."""
+    """What is wrong with a token; `RIGHT` is what `tenant.token` mints, `NEXT` what it will after the next rotation."""
 
     NONE = "none"
     MALFORMED = "malformed"
@@ -29,18 +29,21 @@ class Kind(StrEnum):
     REVOKED = "revoked"
     ROTATED_OUT = "rotated out"
     OTHER_MODEL = "for another model"
+    NEXT = "of the next key"
     RIGHT = "right"
 
 
+VALID = (Kind.RIGHT, Kind.NEXT)
 ANONYMOUS = (Kind.NONE, Kind.MALFORMED)
 """Kinds that name nobody."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Mint:
-    """What tokens are made with: the key that signs now, one that no longer does, and the id that is taken back."""
+    """What tokens are made with: the keys that sign now, soon, and no longer, and the id that is taken back."""
 
     signing: str
+    coming: str
     rotated_out: str
     revoked_jti: str
 
@@ -56,7 +59,8 @@ class Mint:
             return f"{_header('none', '')}.{_part(said)}."
         if kind is Kind.HMAC:
             return _hmac(said, self.signing)
-        token = keys.sign(said, self.rotated_out if kind is Kind.ROTATED_OUT else self.signing)
+        other = {Kind.ROTATED_OUT: self.rotated_out, Kind.NEXT: self.coming}
+        token = keys.sign(said, other.get(kind, self.signing))
         return _tampered(token, {**said, **_of(wants or tenant)}) if kind is Kind.TAMPERED else token
 
     def _jti(self, kind: Kind) -> str:

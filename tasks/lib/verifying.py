@@ -23,13 +23,14 @@ class Wanted:
     """What to check and how to tell it. `junit` is a file; empty means none."""
 
     only: Sequence[str] = ()
+    mutate: bool = False
     as_json: bool = False
     junit: str = ""
 
 
-def claims(session: Session, only: Sequence[str]) -> None:
+def claims(session: Session, only: Sequence[str], *, mutate: bool) -> None:
     """Print what would be checked."""
-    chosen = checks.select(tables.table(session), only)
+    chosen = checks.select(tables.table(session, mutate=mutate), only)
     width = max((len(each.name) for each in chosen), default=0)
     for each in chosen:
         sys.stdout.write(f"{each.name:<{width}}  {each.claim}\n")
@@ -44,7 +45,7 @@ def verify(session: Session, wanted: Wanted, *, wait: bool = True) -> bool:
     target = _writable(wanted.junit)
     require_cluster(session)
     ground = Ground()
-    chosen = checks.select(tables.table(session, ground), wanted.only)
+    chosen = checks.select(tables.table(session, ground, mutate=wanted.mutate), wanted.only)
     begun = time.monotonic()
     folder = runs.RunFolder.create(session.box.root)
     emitter = Emitter(board.choose(), folder)

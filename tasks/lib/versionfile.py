@@ -17,7 +17,8 @@ from tasks.lib.yamlfile import Located
 FILE = Path("config/versions.yaml")
 OVERLAY = Path("config/packages.yaml")
 SCHEMA = 1
-STAGES = ("cluster", "certs", "mesh", "serving", "gateway", "obs", "tenants", "models")
+STAGES = ("cluster", "certs", "mesh", "serving", "gateway", "obs", "tenants", "models", "bench")
+"""Those of the platform, and `bench`: what `invoke bench.path` alone needs, and no component: `up` never fetches it."""
 
 _EXACT = re.compile(r"(?=.*\d)[A-Za-z0-9][A-Za-z0-9._+-]*")
 _FLOATING = re.compile(r"(^|[.-])(x|latest|main|stable)($|[.-])")

@@ -4,10 +4,14 @@ The tests share one cluster and build on each other; the first that fails makes 
 """
 
 import base64
+import json
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Self
+from xml.etree import ElementTree as ET
 
 import pytest
 import requests
@@ -29,6 +33,9 @@ POINTS: dict[str, Callable[[Platform], bool]] = {
 """Where `up` is killed, in the order in which a run reaches them."""
 
 HOST = "sklearn-iris-predictor.tenant-a.127.0.0.1.sslip.io"
+REVOKED_S = 60.0
+"""Seconds within which a token that was taken back has to be refused."""
+
 COLLECTED_S = 60.0
 """Seconds for the cluster to collect what its owner left."""
 
@@ -231,24 +238,87 @@ def test_the_edge_answers_a_tenants_own_tokens_and_no_others(platform: Platform)
     assert (unknown.status_code, unknown.json()) == (404, {"error": "not found"})
 
 
-def test_a_token_taken_back_is_refused_and_rotated_keys_are_not_noticed(platform: Platform) -> None:
+class Stream:
+    """Valid calls of one token at the edge, one after another, until the block is left; what each was answered."""
+
+    def __init__(self, token: str) -> None:
+        self.statuses: list[int] = []
+        self._token, self._over = token, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.2):  # below the tenant's limit
+            self.statuses.append(ask(self._token).status_code)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_a_token_taken_back_is_refused_and_others_do_not_notice(platform: Platform) -> None:
     back, kept = (platform.run("tenant.token", "--name", "a").ok() for _ in range(2))
-    jti = back.err.split()[-1]
+    assert ask(back.out.strip()).status_code == 200
 
-    platform.run("tenant.revoke", "--jti", jti).ok()
+    with Stream(kept.out.strip()) as stream:
+        begun = time.monotonic()
+        process = platform.start("tenant.revoke", "--jti", back.err.split()[-1])
+        while ask(back.out.strip()).status_code == 200:
+            assert time.monotonic() - begun < REVOKED_S
+        took = time.monotonic() - begun
+        platform.finish(process).ok()
+
+    print(f"refused at the edge {took:.1f} s after the command began")  # noqa: T201 (a measurement)
     assert ask(back.out.strip()).status_code == 403
-    assert ask(kept.out.strip()).status_code == 200
-
-    platform.run("tenant.rotate-keys").ok()
-    fresh = platform.run("tenant.token", "--name", "a").ok().out.strip()
-    assert [ask(token).status_code for token in (kept.out.strip(), fresh)] == [200, 200]
+    assert stream.statuses
+    assert set(stream.statuses) == {200}
 
 
-def test_every_claim_holds(platform: Platform) -> None:
-    result = platform.run("verify", "--json", "--junit", str(platform.folder / "verify.xml"))
+def test_keys_that_are_rotated_are_not_noticed(platform: Platform) -> None:
+    before = platform.run("tenant.token", "--name", "a").ok().out.strip()
+
+    with Stream(before) as stream:
+        platform.run("tenant.rotate-keys").ok()
+        after = platform.run("tenant.token", "--name", "a").ok().out.strip()
+        assert ask(after).status_code == 200
+
+    assert len(stream.statuses) > 10
+    assert set(stream.statuses) == {200}
+    platform.run("tenant.rotate-keys", "--drop-previous").ok()
+    assert [ask(token).status_code for token in (before, after)] == [401, 200]
+
+
+def test_a_mutation_that_is_killed_is_put_back_by_the_next_run(platform: Platform) -> None:
+    kube = platform.kube
+    borrowed = Ref("v1", "ConfigMap", names.PLATFORM_NAMESPACE, "verify-borrowed")
+    mesh = Ref("security.istio.io/v1", "PeerAuthentication", names.ISTIO_NAMESPACE, "default")
+
+    platform.interrupt(
+        ["verify", "--mutate", "--only", "trust.mutation"],
+        lambda _: bool(kube.get(borrowed)) and kube.get(mesh) is None, signal.SIGKILL,
+    )  # fmt: skip
+    assert kube.get(mesh) is None
+
+    platform.run("verify", "--only", "versions").ok()
+    assert kube.get(mesh)
+    assert kube.get(borrowed) is None
+    assert [str(ref) for ref in platform.inventory() if "verify" in str(ref)] == []
+
+
+def test_every_claim_holds_and_every_mutant_is_noticed(platform: Platform) -> None:
+    result = platform.run("verify", "--mutate", "--json", "--junit", str(platform.folder / "verify.xml"))
 
     assert result.code == 0, result.out
-    assert (platform.folder / "verify.xml").stat().st_size
+    found = {each["id"]: each for each in json.loads(result.out)["checks"]}
+    assert found["trust.matrix"]["measured"]["cells"] >= 150
+    assert found["trust.mutation"]["measured"]["score"] == 100
+    assert {each["verdict"] for each in found.values()} == {"passed"}
+    cases = ET.parse(platform.folder / "verify.xml").getroot().iter("testcase")  # noqa: S314 (our own text)
+    assert len(list(cases)) > len(found["trust.matrix"]["parts"])
+    platform.run("status").ok()  # all that was taken away is back
 
 
 def test_down_removes_what_was_made_and_nothing_else(platform: Platform) -> None:

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tasks.checks import asking, models, ready, tenants, versions
+from tasks.checks import asking, models, ready, tenants, trust, versions
 from tasks.checks.versions import Pin, Running
 from tasks.lib import predict
 from tasks.lib.checks import Result, Verdict
 from tasks.lib.engine import Planned
 from tasks.lib.errors import ClusterGone, NotReady, Refused
+from tasks.lib.ground import Ground
 from tasks.lib.kube import wait
 from tasks.lib.kube.api import ApiError, Obj, Ref
 from tasks.lib.modelling import Model
@@ -198,7 +199,10 @@ def test_a_model_that_is_to_stay_up_is_skipped(monkeypatch: pytest.MonkeyPatch) 
 
 def test_whoever_asks_the_model_is_done_before_it_is_left_alone() -> None:
     zero = next(each for each in models.checks([MODEL]) if each.id == models.ZERO)
-    assert set(zero.after) == {"models.answers", "models.answers-inside", "network.tenants-apart"}
+    assert set(zero.after) == {"models.answers", "models.answers-inside", "network.tenants-apart", *models.LAST}
+    tables = trust.checks(Ground(), [], [MODEL], mutate=True)
+    scratch = {trust.REVOCATION, "trust.limits", "trust.adversarial"}  # they ask scratch tenants alone
+    assert {each.id for each in tables} - scratch <= set(models.LAST)
 
 
 # tenants.quota

@@ -156,6 +156,7 @@ def test_json() -> None:
         "says": "zero after 95 s",
         "evidence": "",
         "measured": {"to_zero_s": 95.2},
+        "parts": [],
         "seconds": 101.4,
         "fix": "",
         "docs": "docs/reference/checks.md#modelsreaches-zero",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,8 +12,9 @@ from typing import Any, ClassVar
 import pytest
 
 from tasks.lib import registry
+from tasks.lib.container import ContainerEngine
 from tasks.lib.errors import BadInput, FetchFailed
-from tasks.lib.packages import images, layers, oci, pypi, recipes
+from tasks.lib.packages import debian, images, layers, oci, pypi, recipes
 from tasks.lib.packages.images import Images, Userland
 from tasks.lib.packages.layers import Entry
 from tasks.lib.packages.recipes import File, Image, Module, Recipes
@@ -65,8 +67,11 @@ class World:
         )
 
     def images(self, known: Recipes | None = None) -> Images:
-        userland = Userland(key="base-1", layer=self._base, compile=lambda folder, inside: None)
-        return Images(Store(self.tmp / "cache"), known or self.recipes, self.modules, userland)  # type: ignore[arg-type]
+        return Images(Store(self.tmp / "cache"), known or self.recipes, self.modules, self.userland)  # type: ignore[arg-type]
+
+    def userland(self, packages: tuple[str, ...]) -> Userland:
+        key = "-".join(("base", "1", *packages))
+        return Userland(key=key, layer=self._base, compile=lambda folder, inside: None)
 
     def _base(self, target: Path) -> None:
         self.bases += 1
@@ -129,6 +134,39 @@ def test_users_are_added_to_those_of_the_base(world: World) -> None:
         assert passwd is not None
         assert passwd.read() == b"root:x:0:0::/root:/bin/sh\nmesh:x:1337:1337::/home/mesh:/bin/sh\n"
         assert tar.getmember("home/mesh").uid == 1337
+
+
+def test_an_image_with_packages_has_a_base_of_its_own_and_changes_no_other(world: World) -> None:
+    fat = world.recipes.images["fat"]
+    known = replace(world.recipes, images={"fat": fat, "served": replace(fat, name="served", packages=("a-server",))})
+    both = world.images(known)
+    assert both.key("fat") == world.images().key("fat")
+    assert both.key("served") != both.key("fat")
+    paths = [both.compose(name).layers[0].path.name for name in ("fat", "served")]
+    assert paths == ["debian-base-1.tar", "debian-base-1-a-server.tar"]
+
+
+def test_the_base_of_some_packages_has_those_alone(tmp_path: Path) -> None:
+    base = debian.Base(Store(tmp_path), recipes.load(ROOT).debian, ContainerEngine(Store(tmp_path)))
+    own = replace(recipes.load(ROOT).debian, base=("a-server",))
+    assert base.userland().key == base.key
+    assert base.userland(("a-server",)).key == debian.Base(Store(tmp_path), own, ContainerEngine(Store(tmp_path))).key
+
+
+@pytest.mark.parametrize("change", ["base: static", "python: true"])
+def test_packages_are_for_a_debian_base_without_python(tmp_path: Path, change: str) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    file = tmp_path / "config/packages.yaml"
+    text = file.read_text()
+    rest = "    packages: [redis-server]\n"
+    assert f"    base: debian\n{rest}" in text
+    key, _, _ = change.partition(":")
+    bad = f"    {change}\n" + ("    base: debian\n" if key == "python" else "")
+    file.write_text(text.replace(f"    base: debian\n{rest}", f"{bad}{rest}"))
+    with pytest.raises(
+        BadInput, match=r"packages\.yaml:\d+: images\.redis\.packages: they are for an image with base deb"
+    ):
+        recipes.load(tmp_path)
 
 
 def test_what_was_composed_is_remembered(world: World) -> None:

@@ -11,7 +11,7 @@ from tasks.components import models, platform
 from tasks.lib import modelling, names, yamlfile
 from tasks.lib.errors import BadInput
 from tasks.lib.kube.api import Obj, Ref
-from tasks.lib.modelling import Model
+from tasks.lib.modelling import Model, OpenAI
 from tasks.lib.tenancy import Tenant
 from tests import boxes
 from tests.fakes import FakeKube
@@ -64,6 +64,12 @@ def test_a_good_entry_is_a_model(root: Path) -> None:
         ({"trainer": GONE}, r"trainer: is missing"),
         ({"tenant": "x"}, r"tenant: no tenant 'x'"),
         ({"format": "onnx"}, r"format: 'onnx' is not served"),
+        ({"openai": {"tokens": 1}}, r"openai\.tokens: "),
+        ({"openai": {"tokens_per_hour": 0}}, r"openai\.tokens_per_hour: 0 is not a whole number from 1"),
+        ({"openai": {"tokens_per_hour": "5"}}, r"openai\.tokens_per_hour: '5' is not a whole number"),
+        ({"openai": {"tokens_per_hour": 2**32}}, r"openai\.tokens_per_hour: 4294967296 is not"),
+        ({"openai": {"key_secret": ""}}, r"openai\.key_secret: '' is not the name of a Secret"),
+        ({"openai": {"key_secret": "A_b"}}, r"openai\.key_secret: 'A_b' is not"),
         ({"name": "1st"}, r"name: '1st' is not a DNS label"),
         ({"name": "a.b"}, r"name: 'a\.b' is not a DNS label"),
     ],
@@ -81,6 +87,17 @@ def test_another_schema_is_refused(root: Path) -> None:
 def test_a_model_that_is_there_twice_is_refused(root: Path) -> None:
     with pytest.raises(BadInput, match=r"models\[1\]\.name: 'iris' is there twice in tenant a"):
         read(root, {}, {})
+
+
+def test_a_model_may_speak_openais_protocol(root: Path) -> None:
+    found = read(
+        root, {}, {"name": "b", "openai": {}}, {"name": "c", "openai": {"tokens_per_hour": 9, "key_secret": "k"}}
+    )
+    assert [each.openai for each in found] == [
+        None, OpenAI(tokens_per_hour=100_000), OpenAI(tokens_per_hour=9, key_secret="k")  # noqa: S106 (a name)
+    ]  # fmt: skip
+    with pytest.raises(BadInput, match=r"models\[0\]\.openai: a mapping is wanted"):
+        read(root, {"openai": True})
 
 
 # Names

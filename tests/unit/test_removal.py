@@ -184,7 +184,7 @@ def test_one_that_is_in_no_file_is_known_by_what_it_has(box: Box, capsys: pytest
 
 def test_what_is_left_of_a_model_is_named(box: Box, kube: FakeKube) -> None:
     bring(box, components.component(A), models.components(IRIS)[0])
-    kept = next(each for key, each in kube.store.items() if key.kind == "ConfigMap" and key.namespace == "tenant-a")
+    kept = next(each for key, each in kube.store.items() if key.kind == "ConfigMap" and key.name.startswith("train-"))
     kube.edit(Ref.of(kept), "metadata.annotations", {names.KEEP_ANNOTATION: "true"})
 
     removal.remove_tenant(box, "a", force=False)

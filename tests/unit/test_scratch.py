@@ -129,6 +129,15 @@ def test_the_next_run_removes_what_a_killed_one_left() -> None:
     assert scratch.sweep(kube, lambda _: None, threading.Event()) == []
 
 
+def test_a_sweep_of_one_owner_leaves_what_others_made() -> None:
+    kube = cluster()
+    make(kube)
+    assert scratch.sweep(kube, lambda _: None, threading.Event(), "y") == []
+    assert there(kube, SPACE, POD, POLICY, MAP) == [True] * 4
+    assert len(scratch.sweep(kube, lambda _: None, threading.Event(), "x")) == len((SPACE, POD, POLICY))
+    assert there(kube, SPACE, POD, POLICY, MAP) == [False] * 4
+
+
 def test_up_and_down_find_it_as_a_component_that_nobody_wants() -> None:
     kube = cluster()
     make(kube)
@@ -160,3 +169,57 @@ def test_an_object_whose_making_was_not_heard_of_is_removed() -> None:
     with pytest.raises(Refused), made:
         made.add(obj(SPACE))
     assert Key("", "Namespace", "", "verify-x") not in kube.store
+
+
+BORROWED = Ref("v1", "ConfigMap", names.PLATFORM_NAMESPACE, "verify-borrowed")
+
+
+@pytest.mark.parametrize("changed", [None, {"spec": {"policyTypes": []}}])
+def test_what_was_borrowed_is_put_back(changed: Obj | None) -> None:
+    kube = cluster()
+    original = obj(OWN, spec={"podSelector": {}})
+    kube.apply(original)
+    made = Scratch(kube, "x", threading.Event())
+    made.borrow(original, None if changed is None else obj(OWN, **changed))
+    assert there(kube, BORROWED) == [True]
+    assert (kube.store.get(OWN.key) or {}).get("spec") != {"podSelector": {}}
+    made.give_back(original)
+    assert kube.store[OWN.key]["spec"] == {"podSelector": {}}
+    assert there(kube, BORROWED) == [False]
+
+
+def test_the_next_run_puts_back_what_a_killed_one_had_borrowed() -> None:
+    kube = cluster()
+    original = obj(OWN, spec={"podSelector": {}})
+    kube.apply(original)
+    Scratch(kube, "x", threading.Event()).borrow(original, None)
+    said: list[str] = []
+    scratch.sweep(kube, said.append, threading.Event())
+    assert kube.store[OWN.key]["spec"] == {"podSelector": {}}
+    assert there(kube, BORROWED) == [False]
+    assert "put back NetworkPolicy tenant-a/default-deny" in said[0]
+
+
+def test_it_is_written_down_before_anything_is_borrowed() -> None:
+    kube = cluster()
+    original = obj(OWN, spec={"podSelector": {}})
+    kube.apply(original)
+
+    def before(verb: str, what: str) -> None:
+        if verb == "delete":
+            assert there(kube, BORROWED) == [True]
+            raise NotReady("killed")
+
+    kube.before = before
+    with pytest.raises(NotReady):
+        Scratch(kube, "x", threading.Event()).borrow(original, None)
+
+
+def test_what_is_ours_alone_is_changed_in_place() -> None:
+    kube = cluster()
+    with Scratch(kube, "x", threading.Event()) as made:
+        made.put(obj(SPACE), obj(POLICY, spec={"a": 1}))
+        made.put(obj(POLICY, spec={"a": 2}))
+        assert kube.store[POLICY.key]["spec"] == {"a": 2}
+        assert inventory.load(kube, "verify-x").refs == sorted([SPACE, POLICY], key=lambda ref: ref.key)
+    assert there(kube, SPACE, POLICY, MAP) == [False] * 3

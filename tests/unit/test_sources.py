@@ -505,6 +505,14 @@ def test_without_go_packages_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "no `go` on PATH" in str(packages(tmp_path).available())
 
 
+def test_what_no_stage_of_the_platform_needs_does_not_make_packages_unusable(tmp_path: Path) -> None:
+    """Only `invoke bench.path` builds fortio: without a network `up` goes on where everything of its own is there."""
+    whole, ours = packages(tmp_path).estimate(), packages(tmp_path, stages={"mesh", "serving"}).estimate()
+    assert {"Go module fortio", "image fortio", "Go module kind", "image etcd"} <= set(whole)
+    assert {"Go module istio", "image istio-proxy", "Go module kserve"} <= set(ours)
+    assert not {"Go module fortio", "image fortio", "Go module kind", "image etcd"} & set(ours)
+
+
 def test_packages_calls_images_by_their_upstream_names(tmp_path: Path) -> None:
     source = packages(tmp_path)
     assert source.ref("kserve-sklearnserver") == "docker.io/kserve/sklearnserver:v0.15.0"

@@ -278,9 +278,10 @@ def test_no_more_is_opened_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
         assert crowd.room() == wanted
 
 
-def test_both_claims_run_alone() -> None:
+def test_both_claims_run_alone_and_after_those_that_keep_asking() -> None:
     from tasks.checks import trust
 
-    assert [(each.id, each.exclusive) for each in trust.checks(Ground())] == [
-        ("trust.limits", True), ("trust.adversarial", True),
+    alone = [each for each in trust.checks(Ground(), [], [], mutate=False) if each.exclusive]
+    assert [(each.id, each.after) for each in alone] == [
+        ("trust.limits", ("trust.rotation",)), ("trust.adversarial", ("trust.rotation",)),
     ]  # fmt: skip

@@ -99,7 +99,7 @@ def test_every_pin_that_has_a_version_of_its_own_belongs_to_one_product() -> Non
     alone = {
         "tools.helm", "images.registry", "images.kube-rbac-proxy", "images.model-store", "images.redis",
         "images.envoy-proxy", "images.envoy-ratelimit", "images.prometheus-config-reloader", "images.jaeger",
-        "images.jwt-server",
+        "images.jwt-server", "images.fortio",
     }  # fmt: skip
 
     assert len(keys) == len(set(keys))

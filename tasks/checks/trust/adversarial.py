@@ -37,6 +37,7 @@ CALM_S = 30.0
 HANDS = 4
 
 CONTAINER = "kserve-container"
+_REVISION = "serving.knative.dev/revision"
 NOT_IMPLEMENTED = 501
 """The right answer to a transfer coding that is not known (RFC 9112, section 6.1), and no failure of a server's."""
 
@@ -157,7 +158,7 @@ def _logs(scene: Scene, ground: Ground, run: str, since_s: float) -> list[Line]:
 
 
 def _texts(scene: Scene, model: Model, since_s: float) -> Iterable[str]:
-    for pod in scene.box.kube.list("v1", "Pod", model.namespace, heads=True):
+    for pod in scene.box.kube.list("v1", "Pod", model.namespace, _REVISION, heads=True):
         where = f"/api/v1/namespaces/{model.namespace}/pods/{pod['metadata']['name']}/log"
         query = f"container={CONTAINER}&sinceSeconds={int(since_s) + 30}"
         yield str(scene.box.kube.raw("GET", f"{where}?{query}", accept="application/json, */*", patience_s=5))

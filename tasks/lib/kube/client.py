@@ -153,6 +153,18 @@ class Kube:
         path = f"/api/v1/namespaces/{quote(namespace)}/pods?gracePeriodSeconds=0"
         self.raw("DELETE", path, patience_s=PATIENCE_S, subject=f"pods of {namespace}")
 
+    def follow(self, pod: Ref, container: str, *, since_s: int, silence_s: float) -> Iterator[str]:
+        """Yield the lines of a container's log as they are written, from some seconds ago on.
+
+        Ends when the log does, or when nothing was written for `silence_s` seconds.
+        """
+        query = f"container={quote(container)}&follow=true&sinceSeconds={since_s}"
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/log?{query}"
+        rest = b""
+        for chunk in self._connection.stream(path, timeout_s=silence_s):
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+
     def served(self, api_version: str, kind: str) -> bool:
         """Whether the API server knows a kind."""
         return self.resource(api_version, kind) is not None

@@ -2,7 +2,7 @@
 
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,30 @@ class Connection:
         except (HTTPError, ssl.SSLError, OSError) as error:
             raise self._no_answer(error, timeout_s) from error
         return Reply(status=answer.status, headers=answer.headers, data=answer.data)
+
+    def stream(self, path: str, *, timeout_s: float) -> Iterator[bytes]:
+        """Yield what an answer goes on to say, until its end or until it is silent for that long.
+
+        Raises NoAnswer when none comes, nothing for one that is a refusal: there is nothing to read in it.
+        """
+        from urllib3 import Timeout
+        from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+        wait = Timeout(connect=CONNECT_S, read=timeout_s)
+        try:
+            answer = self._pool.request(
+                "GET", self.server + path, headers=self._credentials(), timeout=wait, retries=False, redirect=False,
+                preload_content=False,
+            )  # fmt: skip
+            try:
+                if answer.status < 300:  # noqa: PLR2004
+                    yield from answer.stream(65536)
+            finally:
+                answer.close()
+        except ReadTimeoutError:
+            return
+        except (HTTPError, ssl.SSLError, OSError) as error:
+            raise self._no_answer(error, timeout_s) from error
 
     def _credentials(self) -> dict[str, str]:
         """Return the headers that say who we are; a token that has expired is replaced first."""

@@ -9,6 +9,7 @@ import re
 import shutil
 import urllib.parse
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tasks.lib import shell
@@ -73,9 +74,15 @@ class Base:
             "python3", "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", inside,
         )  # fmt: skip
 
-    def userland(self) -> Userland:
-        """Return it as the images want it."""
-        return Userland(key=self.key, layer=self.write, compile=self.compile)
+    def userland(self, packages: tuple[str, ...] = ()) -> Userland:
+        """Return it as the images want it; with `packages`, another one that has these and what they need, and no more.
+
+        For a server that is in Debian and wanted in one image: in the userland of all, it would be in every sidecar.
+        """
+        found = self
+        if packages:
+            found = Base(self._store, replace(self._recipe, base=packages), self._engine, install=self._install)
+        return Userland(key=found.key, layer=found.write, compile=found.compile)
 
     def write(self, target: Path) -> None:
         """Write the tar file.

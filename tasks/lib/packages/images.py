@@ -40,14 +40,17 @@ class Userland:
 
 
 class Images:
-    """Composes the images of config/packages.yaml."""
+    """Composes the images of config/packages.yaml.
+
+    `userland` returns the Debian base that has these packages alone; for none, the one that most images share.
+    """
 
     def __init__(
         self,
         store: Store,
         recipes: Recipes,
         modules: GoModules,
-        userland: Userland,
+        userland: Callable[[tuple[str, ...]], Userland],
         build: Callable[[Module], Path] | None = None,
     ) -> None:
         self._store = store
@@ -62,7 +65,7 @@ class Images:
         parts: list[Any] = [FORMAT, recipe.entrypoint, recipe.command, recipe.user, recipe.workdir]
         parts += [dict(recipe.users), dict(recipe.environment)]
         parts += [[target, self._file_key(file)] for target, file in sorted(recipe.files.items())]
-        parts.append(self._userland.key if recipe.base == "debian" else "static")
+        parts.append(self._userland(recipe.packages).key if recipe.base == "debian" else "static")
         parts.append(self._python_key() if recipe.python else "")
         return digest(parts)
 
@@ -160,8 +163,9 @@ class Images:
     def _base(self, recipe: Image) -> Layer:
         if recipe.base == "static":
             return self._layer(f"static-{digest([FORMAT, oci.NOBODY])}", oci.static)
-        path = self._store.path("layers", f"debian-{self._userland.key}.tar")
-        return layers.of_file(self._store.once(path, self._userland.layer))
+        userland = self._userland(recipe.packages)
+        path = self._store.path("layers", f"debian-{userland.key}.tar")
+        return layers.of_file(self._store.once(path, userland.layer))
 
     def _python(self) -> Layer:
         python = self._recipes.python
@@ -170,7 +174,7 @@ class Images:
         def write(work: Path) -> None:
             folder = work.parent / "python"
             pypi.install(python, self._recipes.root / "config" / python.lock, folder)
-            self._userland.compile(folder, f"/{site}")
+            self._userland(()).compile(folder, f"/{site}")
             link = Entry(path="usr/local/bin/python", link="/usr/bin/python3")
             layers.write([link, *layers.tree(folder, site)], work)
 
@@ -180,7 +184,7 @@ class Images:
     def _python_key(self) -> str:
         python = self._recipes.python
         lock = self._recipes.root / "config" / python.lock
-        return digest([FORMAT, python.version, python.prune, file_digest(lock), self._userland.key])
+        return digest([FORMAT, python.version, python.prune, file_digest(lock), self._userland(()).key])
 
     def _file_key(self, file: File) -> object:
         if file.module:

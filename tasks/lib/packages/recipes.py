@@ -47,13 +47,17 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """How an image is put together. `ref` is empty when config/versions.yaml names it."""
+    """How an image is put together. `ref` is empty when config/versions.yaml names it.
+
+    `packages`: its base has these Debian packages, and not those of the userland that the other images share.
+    """
 
     name: str
     files: Mapping[str, File]
     entrypoint: tuple[str, ...]
     ref: str = ""
     base: str = "static"
+    packages: tuple[str, ...] = ()
     python: bool = False
     preload: bool = False
     command: tuple[str, ...] = ()
@@ -236,6 +240,8 @@ def _image(name: str, given: object, where: str) -> Image:
     image = _record(Image, given, where, name=name)
     if image.base not in ("static", "debian"):
         raise yamlfile.bad(given, "base", where, f"{image.base!r} is not a base", allowed="static, debian")
+    if image.packages and (image.base != "debian" or image.python):
+        raise yamlfile.bad(given, "packages", where, "they are for an image with base debian and without python")
     return replace(image, files=_records(File, image.files, f"{where}.files"))
 
 

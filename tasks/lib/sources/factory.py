@@ -60,8 +60,9 @@ def maker(
 
         store = Store(cache / PACKAGES)
         return PackagesSource(
-            versions, store, recipes.load(root), engine=engine, local=local, install=install, locked=lock.sum
-        )
+            versions, store, recipes.load(root), engine=engine, local=local, install=install, locked=lock.sum,
+            stages=stages,
+        )  # fmt: skip
 
     makers = {"upstream": upstream, "mirror": from_mirror, PACKAGES: packages}
     return lambda name, versions: makers[name](versions)

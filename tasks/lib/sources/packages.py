@@ -9,7 +9,7 @@ import os
 import platform
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class PackagesSource:
 
     `local` says whether the nodes are containers of ours, which reach the registry beside them by its name. `install`
     allows what is missing (a container engine, debootstrap) to be installed. `locked` knows the sums of modules.
+    `stages` are those of the platform: what only others need must not make the source unusable. None means all.
     """
 
     name = "packages"
@@ -62,7 +63,9 @@ class PackagesSource:
         local: bool = True,
         install: bool = True,
         locked: Sum = nothing_locked,
+        stages: Collection[str] | None = None,
     ) -> None:
+        self._stages = stages
         self._versions = versions
         self._store = store
         self._recipes = recipes
@@ -72,7 +75,7 @@ class PackagesSource:
         self._modules = GoModules(store, locked)
         self._workshop = Workshop(self._modules, recipes)
         self._base = Base(store, recipes.debian, engine, install=install)
-        self._images = Images(store, recipes, self._modules, self._base.userland(), self._workshop.build_now)
+        self._images = Images(store, recipes, self._modules, self._base.userland, self._workshop.build_now)
         self._charts = Charts(store, recipes, self._modules)
         self._registry_lock = threading.Lock()
         atexit.register(shell.end_all)  # a build that nobody waits for any more must not outlive us
@@ -188,15 +191,20 @@ class PackagesSource:
         }  # fmt: skip
 
     def estimate(self) -> dict[str, float | None]:
-        """Return what is not built yet, with seconds."""
-        missing = self._workshop.missing(self._recipes.modules)
+        """Return what the platform's stages need and is not built yet, with seconds."""
+        modules = [each.name for each in self._recipes.modules.values() if self._needed(each.stage)]
+        missing = self._workshop.missing(modules)
         found: dict[str, float | None] = {
             f"Go module {name}": self._workshop.expected(self._recipes.module(name)) for name in missing
         }
-        for name in self._recipes.images:
-            if self._images.digest(name) is None:
+        for name, image in self._recipes.images.items():
+            stage = FIRST_STAGE if image.ref else self._versions.images[name].stage
+            if self._needed(stage) and self._images.digest(name) is None:
                 found[f"image {name}"] = None
         return found
+
+    def _needed(self, stage: str) -> bool:
+        return self._stages is None or stage in self._stages
 
     def standins(self) -> dict[str, str]:
         """Return what stands in for what, and what stays untested because of it."""

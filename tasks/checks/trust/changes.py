@@ -1,0 +1,93 @@
+"""Keys rotate without anybody noticing; a token that is taken back is refused on every way, how soon is measured."""
+
+import time
+from collections.abc import Sequence
+
+from tasks.checks.trust.cells import PATHS, Cell
+from tasks.checks.trust.seats import Seats
+from tasks.checks.trust.stand import Stand
+from tasks.lib.checks import Result, Scene, failed, passed
+from tasks.lib.probepods import Attempt
+from tasks.lib.tokenkinds import VALID, Kind
+
+SPREAD_S = 60.0
+"""Seconds within which a token that was taken back, or a key, has to be refused everywhere."""
+
+_OK, _REFUSED = 200, (401, 403)
+_LEAST_ROUNDS = 5
+"""Rounds after a rotation that have to be without a failure."""
+
+
+def revocation(stand: Stand, scene: Scene) -> Result:
+    """See tokens accepted, take them back, and measure until each way refuses them."""
+    taken = stand.take(scene)
+    if stand.ground.admission != stand.ground.before:
+        stand.ground.admit(scene.box, stand.ground.before)
+    kinds = (Kind.REVOKED, Kind.ROTATED_OUT)
+    if why := scene.observe(lambda: _unlike(taken, kinds, (_OK,)), SPREAD_S):
+        return failed("what is to be taken back was not accepted before, so that its refusal proves nothing", why)
+    begun = time.monotonic()
+    stand.ground.admit(scene.box, stand.ground.after)
+    refused: dict[tuple[str, Kind], float] = {}
+
+    def obstacle() -> str:
+        for kind in kinds:
+            for path in PATHS:
+                if (path, kind) not in refused and not _unlike(taken, [kind], _REFUSED, path):
+                    refused[path, kind] = time.monotonic() - begun
+        return "" if len(refused) == len(kinds) * len(PATHS) else _unlike(taken, kinds, _REFUSED)
+
+    if why := scene.observe(obstacle, SPREAD_S):
+        return failed(f"{SPREAD_S:.0f} s after it was taken back, a token was still not refused everywhere", why)
+    lines = [f"{kind.value}: " + ", ".join(f"{path} {refused[path, kind]:.1f} s" for path in PATHS) for kind in kinds]
+    measured = {
+        f"{kind.name.lower()}_{path.replace(' ', '_')}_s": round(took, 2) for (path, kind), took in refused.items()
+    }
+    slowest = max(refused.values())
+    return passed(f"refused on all ways within {slowest:.1f} s of the command", "\n".join(lines), measured=measured)
+
+
+def _unlike(taken: Seats, kinds: Sequence[Kind], statuses: Sequence[int], path: str = "") -> str:
+    """Return the first cell of a tenant's own tokens of these kinds whose newest answer is another one."""
+    for cell, attempt in taken.newest():
+        own = cell.path and cell.pair.partition(" → ")[0] == cell.pair.rpartition(" → ")[2]
+        if own and cell.kind in kinds and path in {"", cell.path} and attempt.status not in statuses:
+            return f"{cell.name}: {attempt}"
+    return ""
+
+
+def rotation(stand: Stand, scene: Scene) -> Result:
+    """Rotate the scratch tenants' keys while valid calls go on, on every way, with tokens of both keys."""
+    _, why = stand.settle(scene, stand.ground.after)
+    if why:
+        return failed("the calls did not succeed before the rotation", why)
+    taken = stand.take(scene)
+    since = taken.mark()
+    begun = time.monotonic()
+    stand.ground.admit(scene.box, stand.ground.rotated)
+    until = {seat: number + _LEAST_ROUNDS for seat, number in taken.mark().items()}
+    if why := scene.observe(lambda: taken.reached(until), SPREAD_S):
+        return failed("the calls did not go on after the rotation", why)
+    calls = [(cell, attempt) for cell, attempt in taken.history(since) if _valid(cell)]
+    stand.ground.admit(scene.box, stand.ground.after)
+    return judge_rotation(calls, time.monotonic() - begun)
+
+
+def _valid(cell: Cell) -> bool:
+    return cell.kind in VALID and bool(cell.answer)
+
+
+def judge_rotation(calls: Sequence[tuple[Cell, Attempt]], lasted_s: float) -> Result:
+    """Every valid call has to be answered."""
+    bad = [f"{cell.name}: {attempt}" for cell, attempt in calls if attempt.status != _OK]
+    paths = {cell.path for cell, _ in calls}
+    if bad or paths != set(PATHS):
+        missing = (
+            f"no call by {', '.join(sorted(set(PATHS) - paths))}" if not bad else f"{len(bad)} of {len(calls)} failed"
+        )
+        return failed(f"valid calls during a rotation: {missing}", "\n".join(bad[:10]))
+    measured = {"calls": len(calls), "failed": 0, "seconds": round(lasted_s, 1)}
+    return passed(
+        f"{len(calls)} valid calls on {len(paths)} ways in {lasted_s:.0f} s, with tokens of both keys: 0 failed",
+        measured=measured,
+    )

@@ -1,0 +1,39 @@
+"""Reads containers' logs as they are written. A log that is asked for now and then loses lines when it is rotated."""
+
+import threading
+from collections.abc import Callable
+
+from tasks.lib.errors import BoxError
+from tasks.lib.kube.api import Ref
+from tasks.lib.kube.client import Kube
+
+SILENCE_S = 10.0
+"""Seconds without a line after which a log is asked for anew: its pod may be another one's successor by then."""
+
+_AGAIN_S = 15
+"""Seconds of a log that are read again with each new beginning; whoever takes lines may get some twice."""
+
+
+class Follower:
+    """Hands every line of one container's log to `take`, from a thread of its own, until `stop`."""
+
+    def __init__(self, kube: Kube, pod: Ref, container: str, take: Callable[[str], None]) -> None:
+        self._kube, self._pod, self._container, self._take = kube, pod, container, take
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"log of {pod}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more lines. The thread ends by itself, at the latest when the log is silent."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                lines = self._kube.follow(self._pod, self._container, since_s=_AGAIN_S, silence_s=SILENCE_S)
+                for line in lines:
+                    if self._stopped.is_set():
+                        return
+                    self._take(line)
+            except BoxError:
+                self._stopped.wait(1.0)  # what its lines would have said is missed by who waits for it, and said there
