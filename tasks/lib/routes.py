@@ -25,6 +25,9 @@ UNTRUSTED = (
 
 NOT_FOUND = '{"error":"not found"}'
 
+MOST_BODY = "1Mi"
+"""The longest body of a request. It is in the proxy's memory until it is whole, and a model never waits for it."""
+
 MOST_VALUES = 16
 """Values that one rule of Envoy Gateway's authorization may list."""
 
@@ -154,6 +157,7 @@ def _traffic(tenant: Tenant) -> Obj:
             "targetSelectors": _routes_of(tenant),
             "rateLimit": {"type": "Global", "global": {"rules": [limit]}},
             **PROTECTION,
+            "requestBuffer": {"limit": MOST_BODY},
         },
     )  # fmt: skip
 

@@ -69,14 +69,21 @@ def test_names_are_unique_and_needs_are_known() -> None:
 
 def test_what_a_check_waits_for_fits_its_time_limit() -> None:
     from tasks.checks import models, network
-    from tasks.lib import predict, probepods
+    from tasks.checks.trust import adversarial, crowd, limits
+    from tasks.lib import ground, limiter, predict, probepods
 
-    limits = {each.id: each.timeout_s for each in tables.table(session())}
-    assert limits[models.ANSWERS] >= 2 * predict.COLD_S
-    assert limits[models.ZERO] >= predict.COLD_S + models.ZERO_S + predict.COLD_S
-    assert limits[network.ENFORCED] >= probepods.START_S + 3 * network.SPREAD_S
-    assert limits[network.APART] >= predict.COLD_S + probepods.START_S + 7 * network.SPREAD_S
-    assert limits[network.APART] <= probepods.LIFE_S
+    times = {each.id: each.timeout_s for each in tables.table(session())}
+    assert times[models.ANSWERS] >= 2 * predict.COLD_S
+    assert times[models.ZERO] >= predict.COLD_S + models.ZERO_S + predict.COLD_S
+    assert times[network.ENFORCED] >= probepods.START_S + 3 * network.SPREAD_S
+    assert times[network.APART] >= predict.COLD_S + probepods.START_S + 7 * network.SPREAD_S
+    assert times[network.APART] <= probepods.LIFE_S
+    scratch_s = ground.READY_S + probepods.START_S
+    once_s = limits.WINDOW_S + limits.WINDOW_S
+    assert times[limits.ID] >= scratch_s + limits.APPLIED_S + limits.ROUNDS * limits.WINDOW_S + once_s
+    assert limits.APPLIED_S + limits.ROUNDS * limits.WINDOW_S + once_s <= limiter.LIFE_S
+    held_s = crowd.BODY_S + crowd.SLACK_S + adversarial.CALM_S
+    assert times[adversarial.ID] >= ground.READY_S + held_s + adversarial.SETTLE_S
 
 
 def test_the_claims_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,10 +4,11 @@ All checks ask from one stand (stand.py), in this order; the last that needs it 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from tasks.checks.network import APART, ENFORCED
-from tasks.checks.trust import changes, matrix, mutation
+from tasks.checks.trust import adversarial, changes, limits, matrix, mutation
 from tasks.checks.trust.stand import Stand
 from tasks.lib.checks import Check, Probe, Result, Scene
 from tasks.lib.ground import Ground
@@ -58,7 +59,9 @@ def checks(ground: Ground, tenants: Sequence[Tenant], models: Sequence[Model], *
                 probe=leaving(brief, mutation.probe), fix="a cell that notices it, in tasks/checks/trust",
             )
         )  # fmt: skip
-    return found
+    # Nobody else may ask the scratch tenants meanwhile: these come when the stand was left.
+    alone = (*limits.checks(ground), *adversarial.checks(ground))
+    return [*found, *(replace(each, after=(found[-1].id,)) for each in alone)]
 
 
 def leaving(stand: Stand, probe: Callable[[Stand, Scene], Result]) -> Probe:
