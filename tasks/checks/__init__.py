@@ -1,5 +1,7 @@
 """The claims that `invoke verify` proves, as tables beside each other."""
 
+from dataclasses import replace
+
 from tasks.checks import models, network, ready, tenants, trust, versions
 from tasks.lib.checks import Check
 from tasks.lib.ground import Ground
@@ -12,11 +14,16 @@ def table(session: Session, ground: Ground | None = None, *, mutate: bool = Fals
     `ground` is what checks may do as they like on; whoever makes the checks opens and closes it. With `mutate`, the
     claims about the matrix itself are among them.
     """
+    ground = ground or Ground()
     return [
         *ready.checks(session.graph),
         *tenants.checks(session.tenants),
         *network.checks(session.tenants, session.models),
-        *trust.checks(ground or Ground(), session.tenants, session.models, mutate=mutate),
-        *models.checks(session.models),
+        *trust.checks(ground, session.tenants, session.models, mutate=mutate),
+        # A model that is asked does not go to sleep.
+        *(
+            replace(each, probe=trust.hushed(ground, each.probe)) if each.id == models.ZERO else each
+            for each in models.checks(session.models)
+        ),
         *versions.checks(session.tenants),
     ]

@@ -6,7 +6,7 @@ what it left (tasks/lib/scratch.py).
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -53,6 +53,16 @@ class Ground:
         self.admission = self.before
         self._scratch: Scratch | None = None
         self._lock = threading.Lock()
+        self._loud: list[Callable[[], None]] = []
+
+    def when_hushed(self, leave: Callable[[], None]) -> None:
+        """Register how to make somebody go quiet who keeps asking."""
+        self._loud.append(leave)
+
+    def hush(self) -> None:
+        """Let nobody ask any more, so that what comes next is alone."""
+        for leave in self._loud:
+            leave()
 
     @property
     def before(self) -> Admission:

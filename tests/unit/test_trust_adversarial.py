@@ -281,7 +281,18 @@ def test_no_more_is_opened_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_claims_run_alone_and_after_those_that_keep_asking() -> None:
     from tasks.checks import trust
 
-    alone = [each for each in trust.checks(Ground(), [], [], mutate=False) if each.exclusive]
-    assert [(each.id, each.after) for each in alone] == [
-        ("trust.limits", ("trust.rotation",)), ("trust.adversarial", ("trust.rotation",)),
-    ]  # fmt: skip
+    for mutate in (False, True):
+        found = trust.checks(Ground(), [], [], mutate=mutate)
+        alone = [each for each in found if each.exclusive]
+        assert [each.id for each in alone] == ["trust.limits", "trust.adversarial"]
+        assert all(set(each.after) == {other.id for other in found} - {one.id for one in alone} for each in alone)
+
+
+def test_who_keeps_asking_is_hushed_before_a_claim_that_wants_to_be_alone() -> None:
+    from tasks.checks import trust
+    from tasks.lib.checks import passed
+
+    ground, left = Ground(), list[str]()
+    ground.when_hushed(lambda: left.append("stand"))
+    result = trust.hushed(ground, lambda _: passed(", ".join(left)))(boxes.scene())
+    assert result.says == "stand"

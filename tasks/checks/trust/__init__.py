@@ -1,9 +1,9 @@
 """Zero trust, cell by cell: who gets an answer, and which layer refuses everybody else.
 
-All checks ask from one stand (stand.py), in this order; the last that needs it leaves it.
+All that ask from a stand (stand.py) come first. Who wants the ground for himself has it hushed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,16 +19,8 @@ STAGE = "trust"
 REVOCATION, ROTATION, MATRIX, MUTATION = "trust.revocation", "trust.rotation", "trust.matrix", "trust.mutation"
 
 _NEEDS = (
-    ENFORCED,
-    "mesh-policies",
-    "ingress-gateway",
-    "net-istio",
-    "knative",
-    "kserve",
-    "identity",
-    "edge",
-    "model-store",
-)
+    ENFORCED, "mesh-policies", "ingress-gateway", "net-istio", "knative", "kserve", "identity", "edge", "model-store",
+)  # fmt: skip
 
 
 def checks(ground: Ground, tenants: Sequence[Tenant], models: Sequence[Model], *, mutate: bool) -> list[Check]:
@@ -48,7 +40,7 @@ def checks(ground: Ground, tenants: Sequence[Tenant], models: Sequence[Model], *
         ),
         Check(
             id=ROTATION, stage=STAGE, needs=(MATRIX,), timeout_s=900, fix="invoke tenants --force",
-            claim="no valid call fails while keys are rotated", probe=leaving(stand, changes.rotation),
+            claim="no valid call fails while keys are rotated", probe=partial(changes.rotation, stand),
         ),
     ]  # fmt: skip
     if mutate:
@@ -56,21 +48,20 @@ def checks(ground: Ground, tenants: Sequence[Tenant], models: Sequence[Model], *
             Check(
                 id=MUTATION, stage=STAGE, needs=(MATRIX,), after=(ROTATION,), timeout_s=mutation.TIMEOUT_S,
                 claim="the matrix turns red for every policy and setting that is taken away",
-                probe=leaving(brief, mutation.probe), fix="a cell that notices it, in tasks/checks/trust",
+                probe=hushed(ground, partial(mutation.probe, brief)),
+                fix="a cell that notices it, in tasks/checks/trust",
             )
         )  # fmt: skip
-    # Nobody else may ask the scratch tenants meanwhile: these come when the stand was left.
     alone = (*limits.checks(ground), *adversarial.checks(ground))
-    return [*found, *(replace(each, after=(found[-1].id,)) for each in alone)]
+    last = tuple(each.id for each in found)
+    return [*found, *(replace(each, after=last, probe=hushed(ground, each.probe)) for each in alone)]
 
 
-def leaving(stand: Stand, probe: Callable[[Stand, Scene], Result]) -> Probe:
-    """Return a probe that leaves the stand when it is over, so that others have the ground for themselves."""
+def hushed(ground: Ground, probe: Probe) -> Probe:
+    """Return a probe before which all go quiet that keep asking."""
 
     def body(scene: Scene) -> Result:
-        try:
-            return probe(stand, scene)
-        finally:
-            stand.leave()
+        ground.hush()
+        return probe(scene)
 
     return body

@@ -1,7 +1,6 @@
 """The stand from which everything is asked: scratch tenants, the platform's own models, and probe pods in their seats.
 
-One for all checks of a run. It is taken by the first that needs it, and left before others want the ground for
-themselves.
+One for all checks of a run. It is taken by the first that needs it, and left when the ground is hushed.
 """
 
 import threading
@@ -48,6 +47,7 @@ class Stand:
         self._tenants, self._models = tenants, models
         self._seats: Seats | None = None
         self._lock = threading.Lock()
+        ground.when_hushed(self.leave)
 
     def take(self, scene: Scene) -> Seats:
         """Take the seats, if nobody has. Raises NotReady when something does not come up."""
