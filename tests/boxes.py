@@ -33,7 +33,7 @@ class Quiet:
 def box(kube: Kube | None = None, **given: Any) -> Box:
     """Return a box with the real pins. Source and provider are only what is given."""
     source = given.pop("source", SimpleNamespace(name="upstream", describe=lambda: "the projects' own", standins=dict))
-    provider = given.pop("provider", SimpleNamespace(exists=lambda: True, gateway_url=lambda: "http://127.0.0.1:1"))
+    provider = given.pop("provider", SimpleNamespace(exists=lambda: True, gateway_url=lambda **_: "http://127.0.0.1:1"))
     made = Box(
         root=given.pop("root", ROOT), settings=Settings(), versions=versions.load(ROOT), source=source,
         provider=provider, tools=cast("Any", None), cancel=threading.Event(),

@@ -22,7 +22,7 @@ ANSWERS, INSIDE, ZERO = "models.answers", "models.answers-inside", "models.reach
 ZERO_S = 360.0
 """Seconds to zero after the last request: Knative's window and grace (90 s), and the time the server takes to end."""
 
-LAST = ("trust.matrix", "trust.rotation", "trust.mutation")
+LAST = ("trust.tls", "trust.matrix", "trust.rotation", "trust.mutation")
 """Who else asks the models, and so keeps them awake."""
 
 _INSIDE_S = 60.0

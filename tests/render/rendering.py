@@ -64,7 +64,7 @@ def box(provider: str = "kind", pins: Versions | None = None) -> Box:
     engine = ContainerEngine(Store(cache))
     source = PackagesSource(pins, Store(cache / PACKAGES), recipes.load(ROOT), engine=engine)
     nowhere = "http://127.0.0.1:9"  # the port of a service that nobody runs
-    fake: Any = SimpleNamespace(name=provider, service_type=PROVIDERS[provider], gateway_url=lambda: nowhere)
+    fake: Any = SimpleNamespace(name=provider, service_type=PROVIDERS[provider], gateway_url=lambda **_: nowhere)
     made = Box(root=ROOT, settings=chosen, versions=pins, source=source, provider=fake, tools=Tools(ROOT, pins, source))
     vars(made).update(kube=FakeKube(), kubernetes=pins.kubernetes.version)
     return made

@@ -121,7 +121,7 @@ def _given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("CI", "")
     provider = SimpleNamespace(
-        exists=lambda: True, owned=True, name="kind", info=lambda: {"provider": "kind"}, gateway_url=lambda: ""
+        exists=lambda: True, owned=True, name="kind", info=lambda: {"provider": "kind"}, gateway_url=lambda **_: ""
     )  # fmt: skip
     return session(kube=FakeKube(), root=tmp_path, provider=provider)
 

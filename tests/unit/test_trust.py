@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.checks.trust import cells, layers, matrix, mutants, mutation, seats, walls
+from tasks.checks.trust import cells, layers, matrix, mutants, mutation, seats, tls, walls
 from tasks.checks.trust.cells import ACTIVATOR, AT_EDGE, AT_MODEL, EDGE, LOCAL, POD, Cell, Seat, Target
 from tasks.checks.trust.changes import judge_rotation
 from tasks.checks.trust.layers import Layer, Line, Logs, Seen, layer_of
@@ -286,3 +286,25 @@ def test_a_survivor_fails_the_run() -> None:
     assert bad.verdict is Came.FAILED
     assert "kill score 50 %: 1 of 2" in bad.says
     assert "✗ y: SURVIVED" in bad.evidence
+
+
+# TLS
+
+
+@pytest.mark.parametrize(
+    ("own", "none", "stranger", "said"),
+    [
+        ((200, '{"predictions": [1]}'), (401, ""), (0, "CERTIFICATE_VERIFY_FAILED"), "verified against"),
+        ((200, '{"predictions": [2]}'), (401, ""), (0, "CERTIFICATE_VERIFY_FAILED"), "no right answer over TLS: 200"),
+        ((200, "<html>"), (401, ""), (0, "CERTIFICATE_VERIFY_FAILED"), "no right answer"),
+        ((0, "refused"), (401, ""), (0, "CERTIFICATE_VERIFY_FAILED"), "no connection"),
+        ((200, '{"predictions": [1]}'), (200, ""), (0, "CERTIFICATE_VERIFY_FAILED"), "200 instead of 401"),
+        ((200, '{"predictions": [1]}'), (401, ""), (401, ""), "trusts nobody"),
+        ((200, '{"predictions": [1]}'), (401, ""), (0, "refused"), "trusts nobody"),
+    ],
+)
+def test_tls_at_the_edge(own: tuple[int, str], none: tuple[int, str], stranger: tuple[int, str], said: str) -> None:
+    model = dataclasses.replace(GROUND.models[0], predictions=[1])
+    found = tls.judge(model, own, none, stranger)
+    assert said in found.says
+    assert (found.verdict is Came.PASSED) is (said == "verified against")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from tasks.checks.network import APART, ENFORCED
-from tasks.checks.trust import adversarial, changes, limits, matrix, mutation
+from tasks.checks.trust import adversarial, changes, limits, matrix, mutation, tls
 from tasks.checks.trust.stand import Stand
 from tasks.lib.checks import Check, Probe, Result, Scene
 from tasks.lib.ground import Ground
@@ -54,7 +54,11 @@ def checks(ground: Ground, tenants: Sequence[Tenant], models: Sequence[Model], *
         )  # fmt: skip
     alone = (*limits.checks(ground), *adversarial.checks(ground))
     last = tuple(each.id for each in found)
-    return [*found, *(replace(each, after=last, probe=hushed(ground, each.probe)) for each in alone)]
+    return [
+        *tls.checks(models),
+        *found,
+        *(replace(each, after=last, probe=hushed(ground, each.probe)) for each in alone),
+    ]
 
 
 def hushed(ground: Ground, probe: Probe) -> Probe:
