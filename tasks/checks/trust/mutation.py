@@ -87,7 +87,7 @@ def _try(stand: Stand, scene: Scene, mutant: Mutant) -> Fate:
 
 def _red(taken: Seats, found: list[Verdict]) -> str:
     """Look for cells that are wrong twice in a row. One about which no log says anything does not count."""
-    rounds = taken.look({})
+    rounds = taken.look()
     if len(rounds) < 2:  # noqa: PLR2004
         return "no round is over yet"
     before = {each.cell.name for each in rounds[0] if each.wrong and not each.seen.blind}

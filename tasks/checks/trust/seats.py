@@ -70,12 +70,12 @@ class Seats:
         seats = list(self.pods)
         return dict(zip(seats, parallel.each(lambda seat: self.pods[seat].mark(), seats), strict=True))
 
-    def look(self, since: Mapping[Seat, int]) -> list[list[Verdict]]:
+    def look(self) -> list[list[Verdict]]:
         """Return what was seen in two rounds, oldest first; less when there are less.
 
         They are the newest but one, and the one before. What the proxies say of the newest may not be written yet.
         """
-        rounds = self._rounds(since, kept=_KEPT_ROUNDS)
+        rounds = self._rounds({}, kept=_KEPT_ROUNDS)
         return [
             verdicts(self.cells, {seat: each[at] for seat, each in rounds.items()}, self.logs)
             for at in (-3, -2)

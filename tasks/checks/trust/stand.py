@@ -81,7 +81,7 @@ class Stand:
         seen: list[Verdict] = []
 
         def obstacle() -> str:
-            rounds = taken.look({})
+            rounds = taken.look()
             seen[:] = rounds[-1] if rounds else []
             return "no round is over yet" if len(rounds) < 2 else first_wrong(rounds)  # noqa: PLR2004
 

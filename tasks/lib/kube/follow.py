@@ -1,5 +1,6 @@
 """Reads containers' logs as they are written. A log that is asked for now and then loses lines when it is rotated."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -9,6 +10,9 @@ from tasks.lib.kube.client import Kube
 
 SILENCE_S = 10.0
 """Seconds without a line after which a log is asked for anew: its pod may be another one's successor by then."""
+
+PAUSE_S = 1.0
+"""Seconds before a log that came to an end, or was refused, is asked for again."""
 
 _AGAIN_S = 15
 """Seconds of a log that are read again with each new beginning; whoever takes lines may get some twice."""
@@ -27,13 +31,15 @@ class Follower:
         """Take no more lines. The thread ends by itself, at the latest when the log is silent."""
         self._stopped.set()
 
+    def join(self) -> None:
+        """Wait for the thread to end."""
+        self._thread.join()
+
     def _run(self) -> None:
         while not self._stopped.is_set():
-            try:
-                lines = self._kube.follow(self._pod, self._container, since_s=_AGAIN_S, silence_s=SILENCE_S)
-                for line in lines:
+            with contextlib.suppress(BoxError):  # what its lines would have said is missed by who waits for it
+                for line in self._kube.follow(self._pod, self._container, since_s=_AGAIN_S, silence_s=SILENCE_S):
                     if self._stopped.is_set():
                         return
                     self._take(line)
-            except BoxError:
-                self._stopped.wait(1.0)  # what its lines would have said is missed by who waits for it, and said there
+            self._stopped.wait(PAUSE_S)
