@@ -9,7 +9,7 @@ import pytest
 
 from tasks.checks.trust import cells, layers, matrix, mutants, mutation, seats, tls, walls
 from tasks.checks.trust.cells import ACTIVATOR, AT_EDGE, AT_MODEL, EDGE, LOCAL, POD, Cell, Seat, Target
-from tasks.checks.trust.changes import judge_rotation
+from tasks.checks.trust.changes import judge_rotation, unlike
 from tasks.checks.trust.layers import Layer, Line, Logs, Seen, layer_of
 from tasks.checks.trust.mutants import Mutant
 from tasks.checks.trust.mutation import Fate
@@ -225,6 +225,19 @@ def test_a_single_call_that_fails_is_noticed() -> None:
     assert judge_rotation(calls, 10).verdict is Came.PASSED
     assert judge_rotation([*calls, (cell(path=EDGE), attempt(status=503))], 10).says.endswith("1 of 5 failed")
     assert "no call by pod" in judge_rotation(calls[:-1], 10).says
+
+
+def test_what_was_not_asked_is_neither_accepted_nor_refused() -> None:
+    own = cell(path=EDGE, kind=Kind.REVOKED, pair="a → a")
+    foreign = cell(path=EDGE, kind=Kind.REVOKED, pair="b → a")
+    assert "not asked" in unlike([], EDGE, Kind.REVOKED, (200,))
+    assert "not asked" in unlike([(foreign, attempt(status=200))], EDGE, Kind.REVOKED, (200,))
+    assert "not asked" in unlike([(own, attempt(status=200))], POD, Kind.REVOKED, (200,))
+    assert unlike([(own, attempt(status=200))], EDGE, Kind.REVOKED, (200,)) == ""
+    assert "HTTP 200" in unlike(
+        [(own, attempt(status=200)), (foreign, attempt(status=403))], EDGE, Kind.REVOKED, (401, 403)
+    )
+    assert "timed out" in unlike([(own, attempt(connect="timed out"))], EDGE, Kind.REVOKED, (401, 403))
 
 
 # mutants

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 
 from tasks.checks.trust.cells import PATHS, Cell
-from tasks.checks.trust.seats import Seats
 from tasks.checks.trust.stand import Stand
 from tasks.lib.checks import Result, Scene, failed, passed
 from tasks.lib.probepods import Attempt
@@ -23,23 +22,34 @@ def revocation(stand: Stand, scene: Scene) -> Result:
     taken = stand.take(scene)
     if stand.ground.admission != stand.ground.before:
         stand.ground.admit(scene.box, stand.ground.before)
-    kinds = (Kind.REVOKED, Kind.ROTATED_OUT)
-    if why := scene.observe(lambda: _unlike(taken, kinds, (_OK,)), SPREAD_S):
+    both = [(path, kind) for kind in (Kind.REVOKED, Kind.ROTATED_OUT) for path in PATHS]
+
+    def accepted() -> str:
+        newest = taken.newest()
+        return next(filter(None, (unlike(newest, path, kind, (_OK,)) for path, kind in both)), "")
+
+    if why := scene.observe(accepted, SPREAD_S):
         return failed("what is to be taken back was not accepted before, so that its refusal proves nothing", why)
     begun = time.monotonic()
     stand.ground.admit(scene.box, stand.ground.after)
     refused: dict[tuple[str, Kind], float] = {}
 
     def obstacle() -> str:
-        for kind in kinds:
-            for path in PATHS:
-                if (path, kind) not in refused and not _unlike(taken, [kind], _REFUSED, path):
+        newest, late = taken.newest(), ""
+        for path, kind in both:
+            if (path, kind) not in refused:
+                if why := unlike(newest, path, kind, _REFUSED):
+                    late = why
+                else:
                     refused[path, kind] = time.monotonic() - begun
-        return "" if len(refused) == len(kinds) * len(PATHS) else _unlike(taken, kinds, _REFUSED)
+        return late
 
     if why := scene.observe(obstacle, SPREAD_S):
         return failed(f"{SPREAD_S:.0f} s after it was taken back, a token was still not refused everywhere", why)
-    lines = [f"{kind.value}: " + ", ".join(f"{path} {refused[path, kind]:.1f} s" for path in PATHS) for kind in kinds]
+    lines = [
+        f"{kind.value}: " + ", ".join(f"{path} {refused[path, kind]:.1f} s" for path in PATHS)
+        for kind in dict.fromkeys(kind for _, kind in both)
+    ]
     measured = {
         f"{kind.name.lower()}_{path.replace(' ', '_')}_s": round(took, 2) for (path, kind), took in refused.items()
     }
@@ -47,13 +57,18 @@ def revocation(stand: Stand, scene: Scene) -> Result:
     return passed(f"refused on all ways within {slowest:.1f} s of the command", "\n".join(lines), measured=measured)
 
 
-def _unlike(taken: Seats, kinds: Sequence[Kind], statuses: Sequence[int], path: str = "") -> str:
-    """Return the first cell of a tenant's own tokens of these kinds whose newest answer is another one."""
-    for cell, attempt in taken.newest():
-        own = cell.path and cell.pair.partition(" → ")[0] == cell.pair.rpartition(" → ")[2]
-        if own and cell.kind in kinds and path in {"", cell.path} and attempt.status not in statuses:
-            return f"{cell.name}: {attempt}"
-    return ""
+def unlike(newest: Sequence[tuple[Cell, Attempt]], path: str, kind: Kind, statuses: Sequence[int]) -> str:
+    """Return why tokens of a kind are not all answered so on a way; empty when they are, in the newest round.
+
+    The tokens are those of the tenant that is asked: nothing else is wrong with them. What was not asked is not so.
+    """
+    found = [
+        (cell, attempt) for cell, attempt in newest
+        if (cell.path, cell.kind) == (path, kind) and cell.pair.partition(" → ")[0] == cell.pair.rpartition(" → ")[2]
+    ]  # fmt: skip
+    if not found:
+        return f"{path}, {kind}: not asked yet"
+    return next((f"{cell.name}: {attempt}" for cell, attempt in found if attempt.status not in statuses), "")
 
 
 def rotation(stand: Stand, scene: Scene) -> Result:
