@@ -61,10 +61,6 @@ def of_tenants(first: Sequence[Obj], last: Sequence[Obj], before: Admission) -> 
         changed = copy.deepcopy(original)
         edit(changed["spec"])
         yield Mutant(name=f"{kind} {name}: {what}", before=original, after=changed)
-    space = there["Namespace", last[0]["metadata"]["name"]]
-    closed = copy.deepcopy(space)
-    del closed["metadata"]["labels"][names.ROUTES_LABEL]
-    yield Mutant(name="Namespace: no routes of it at the edge", before=space, after=closed)
 
 
 def _edits(before: Admission) -> list[tuple[tuple[str, str], str, Edit]]:
