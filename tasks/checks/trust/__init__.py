@@ -28,6 +28,7 @@ def checks(ground: Ground, tenants: Sequence[Tenant], models: Sequence[Model], *
     stand, brief = Stand(ground, tenants, models), Stand(ground, tenants, models, brief=True)
     before = ("models.answers", "models.answers-inside", APART)
     found = [
+        *tls.checks(models),
         Check(
             id=REVOCATION, stage=STAGE, needs=_NEEDS, after=before, timeout_s=900, fix="invoke tenants --force",
             claim="a token that is taken back, and one of a key that is, are refused on every way within a minute",
@@ -54,11 +55,7 @@ def checks(ground: Ground, tenants: Sequence[Tenant], models: Sequence[Model], *
         )  # fmt: skip
     alone = (*limits.checks(ground), *adversarial.checks(ground))
     last = tuple(each.id for each in found)
-    return [
-        *tls.checks(models),
-        *found,
-        *(replace(each, after=last, probe=hushed(ground, each.probe)) for each in alone),
-    ]
+    return [*found, *(replace(each, after=last, probe=hushed(ground, each.probe)) for each in alone)]
 
 
 def hushed(ground: Ground, probe: Probe) -> Probe:
