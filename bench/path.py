@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from urllib.parse import urlencode
 
 from bench import pathfigures, pathpods
 from bench.pathfigures import CROWD, STEADY, Conditions, Figures, Sample
@@ -16,6 +15,7 @@ from tasks.lib import converge, identity, keys, names, predict, probepods, prove
 from tasks.lib.box import Box
 from tasks.lib.checks import Scene
 from tasks.lib.errors import BadInput, NotReady
+from tasks.lib.kube import follow
 from tasks.lib.kube.api import Obj, Ref
 from tasks.lib.modelling import Model
 from tasks.lib.scratch import Scratch
@@ -164,12 +164,7 @@ def _make(scene: Scene, made: Scratch, objects: Iterable[Obj]) -> None:
         if why := scene.observe(partial(probepods.admitted, made, each), START_S):
             raise NotReady(why)
     for ref in (Ref.of(each) for each in objects if each["kind"] == "Pod"):
-        if why := scene.observe(partial(_obstacle, scene.box, ref), START_S):
-            raise NotReady(f"{ref} does not run: {why}", hint=f"kubectl -n {ref.namespace} describe pod {ref.name}")
-
-
-def _obstacle(box: Box, ref: Ref) -> str:
-    return probepods.not_running(box.kube.get(ref) or {})
+        probepods.started(scene, ref, ref.name)
 
 
 def _heard(scene: Scene, name: str, rounds: int, within_s: float) -> list[Sample]:
@@ -189,8 +184,7 @@ def _heard(scene: Scene, name: str, rounds: int, within_s: float) -> list[Sample
 
 
 def _log(box: Box, name: str) -> str:
-    where = f"/api/v1/namespaces/{names.KNATIVE_NAMESPACE}/pods/{name}/log?{urlencode({'container': pathpods.DRIVER})}"
-    return str(box.kube.raw("GET", where, accept="application/json, */*", patience_s=5, subject=f"log of {name}"))
+    return follow.read(box.kube, Ref("v1", "Pod", names.KNATIVE_NAMESPACE, name), pathpods.DRIVER)
 
 
 class _Told:

@@ -57,7 +57,6 @@ class Target:
 
 def model_ways(model: Model, target: Target, domain: str, token: str) -> list[Way]:
     """Return the ways to a model, each with one hop more than the one before."""
-    path = f"/v1/models/{model.name}:predict"
     inside = f"{model.namespace}.svc.cluster.local"
     gateway = f"{names.INGRESS_GATEWAY}.{names.ISTIO_NAMESPACE}.svc.cluster.local"
     activator = f"activator-service.{names.KNATIVE_NAMESPACE}.svc.cluster.local"
@@ -74,7 +73,7 @@ def model_ways(model: Model, target: Target, domain: str, token: str) -> list[Wa
     payload = json.dumps({"instances": list(model.instances)})
     return [
         Way(
-            name=name, url=f"http://{host}{path}", headers=(*_headers(token), *more), payload=payload,
+            name=name, url=f"http://{host}{model.predict_path}", headers=(*_headers(token), *more), payload=payload,
             limited=name == pathfigures.ALL,
         ) for name, host, more in hosts
     ]  # fmt: skip

@@ -22,7 +22,7 @@ def ways(model: Model, domain: str, token: str) -> list[Way]:
     return [
         Way(
             name=name, host=host, port=_HTTP, host_header=header, method="POST",
-            path=f"/v1/models/{model.name}:predict", body={"instances": list(model.instances)}, token=token,
+            path=model.predict_path, body={"instances": list(model.instances)}, token=token,
         ) for name, (host, header) in hosts.items()
     ]  # fmt: skip
 

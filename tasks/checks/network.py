@@ -20,6 +20,7 @@ from tasks.lib.checks import Check, Result, Scene, failed, passed, skipped, unma
 from tasks.lib.errors import NotReady
 from tasks.lib.kube.api import Obj, Ref
 from tasks.lib.modelling import Model
+from tasks.lib.netpolicies import in_namespace, policy
 from tasks.lib.objects import namespace
 from tasks.lib.probepods import ROLE_LABEL, ProbePod, Way, call, closed, listen, reaches, start, words
 from tasks.lib.scratch import Scratch
@@ -63,14 +64,6 @@ def _pair(model: Model, other: Tenant) -> Check:
         needs=(ENFORCED, components.component_name(model), tenant_components.component_name(other.name)),
         after=("models.answers",), probe=partial(_apart, model, other), timeout_s=900, fix=_FIX,
     )  # fmt: skip
-
-
-def policy(name: str, where: str, spec: Obj) -> Obj:
-    """Return a NetworkPolicy."""
-    return {
-        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-        "metadata": {"name": name, "namespace": where}, "spec": spec,
-    }  # fmt: skip
 
 
 def _role(role: str) -> Obj:
@@ -248,12 +241,12 @@ class Wall:
         served: dict[str, Any] = {"podSelector": {"matchLabels": asking.pod_labels(model)}}
         ports = [{"protocol": "TCP", "port": port} for port in _DIRECT_PORTS.values()]
         if side == "in":
-            peer = {**_in(other.namespace), **_role(_CALLER)}
+            peer = {**in_namespace(other.namespace), **_role(_CALLER)}
             spec = {**served, "policyTypes": ["Ingress"], "ingress": [{"from": [peer], "ports": ports}]}
             return policy(f"verify-allow-in-{model.name}", model.namespace, spec)
         spec = {
             **_role(_CALLER), "policyTypes": ["Egress"],
-            "egress": [{"to": [{**_in(model.namespace), **served}], "ports": ports}],
+            "egress": [{"to": [{**in_namespace(model.namespace), **served}], "ports": ports}],
         }  # fmt: skip
         return policy(f"verify-allow-out-{model.tenant}-{model.name}", other.namespace, spec)
 
@@ -262,7 +255,3 @@ class Wall:
         count = len(self.direct) + len(self.around)
         told = f"shut out ({how}) on {count} ways, and by either side alone; connected when both allowed it"
         return f"{told} (it got through {early} times before the network knew its pod)" if early else told
-
-
-def _in(where: str) -> Obj:
-    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": where}}}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tasks.lib import gateway, keys, scratchtenants, tokens
 from tasks.lib.box import Box
@@ -22,6 +22,9 @@ from tasks.lib.modelling import Model
 from tasks.lib.scratch import Scratch
 from tasks.lib.tenancy import Tenant
 from tasks.lib.tokenkinds import Kind, Mint
+
+if TYPE_CHECKING:
+    import requests
 
 OWNER = "ground"
 
@@ -114,17 +117,13 @@ class Ground:
 
     def admit(self, box: Box, admission: Admission) -> None:
         """Let in by other keys, or take tokens back: as `tenant.rotate-keys` and `tenant.revoke` do for all tenants."""
-        before, self.admission = self.admission, admission
+        before = {tenant.name: self.objects(tenant, box) for tenant in self.tenants}
+        self.admission = admission
         for tenant in self.tenants:
             wanted = self.objects(tenant, box)
             self.scratch.put(*wanted)
-            if before.revoked and not admission.revoked:
-                for ref in self._refs(tenant, box, before) - set(map(Ref.of, wanted)):
-                    self.scratch.take_away(ref)
-
-    def _refs(self, tenant: Tenant, box: Box, admission: Admission) -> set[Ref]:
-        made = scratchtenants.objects(tenant, box.settings.domain, admission.jwks, admission.revoked)
-        return set(map(Ref.of, made))
+            for ref in {*map(Ref.of, before[tenant.name])} - {*map(Ref.of, wanted)}:
+                self.scratch.take_away(ref)
 
     def _obstacle(self, box: Box) -> str:
         for model in self.models:
@@ -149,18 +148,19 @@ class Ground:
 
 def ask(box: Box, model: Model, token: str, headers: Mapping[str, str] | None = None) -> int:
     """Ask a model for anything at the edge; return the status, 0 when nothing answers."""
+    found = post(box, model, token, headers)
+    return 0 if found is None else found.status_code
+
+
+def post(box: Box, model: Model, token: str, headers: Mapping[str, str] | None = None) -> "requests.Response | None":
+    """Ask a model for anything at the edge, without a token where it is empty; None when nothing answers."""
     import requests
 
-    named = {"Host": model.host(box.settings.domain), "Authorization": f"Bearer {token}", **(headers or {})}
+    named = {"Host": model.host(box.settings.domain), **(headers or {})}
+    if token:
+        named["Authorization"] = f"Bearer {token}"
+    where = f"{gateway.url(box)}{model.predict_path}"
     try:
-        found = requests.post(
-            f"{gateway.url(box)}{path(model)}", json={"instances": []}, headers=named, timeout=(5, _ASK_S)
-        )
+        return requests.post(where, json={"instances": []}, headers=named, timeout=(5, _ASK_S))
     except requests.RequestException:
-        return 0
-    return found.status_code
-
-
-def path(model: Model) -> str:
-    """Return the path of a model's predictions, by protocol v1."""
-    return f"/v1/models/{model.name}:predict"
+        return None

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from tasks.lib import names, probepods
 from tasks.lib.checks import Scene
 from tasks.lib.errors import NotReady
+from tasks.lib.kube import follow
 from tasks.lib.kube.api import Obj, Ref
-from tasks.lib.objects import secret
+from tasks.lib.netpolicies import policy
 from tasks.lib.scratch import PREFIX, Scratch
 
 SCRIPT = "verify/counters.py"
@@ -27,7 +28,6 @@ _HOST = f"redis.{names.GATEWAY_NAMESPACE}.svc.cluster.local"
 _PORT = 6379
 _INTERVAL_S = 0.5
 _CERTIFICATES = "/redis-certs"
-_ORDER, _FOLDER = "order.json", "/order"
 _TAIL_LINES = 20
 
 
@@ -68,33 +68,25 @@ class Counters:
         return found[-1]
 
     def _readings(self) -> Sequence[Reading]:
-        where = f"/api/v1/namespaces/{self.ref.namespace}/pods/{self.ref.name}/log"
-        path = f"{where}?container={probepods.CONTAINER}&tailLines={_TAIL_LINES}"
-        text = self.scene.box.kube.raw("GET", path, accept="application/json, */*", patience_s=5, subject="its log")
-        return parse(text if isinstance(text, str) else json.dumps(text))
+        return parse(follow.read(self.scene.box.kube, self.ref, probepods.CONTAINER, tailLines=_TAIL_LINES))
 
 
 def start(scene: Scene, scratch: Scratch, tenants: Sequence[str]) -> Counters:
     """Let a pod read what is counted of these tenants. Raises NotReady when it does not run."""
     scratch.add(allowance())
-    wanted = pod(scene)
     order = {
         "host": _HOST, "port": _PORT, "certificates": _CERTIFICATES, "prefixes": list(map(prefix, tenants)),
         "interval_s": _INTERVAL_S, "seconds": LIFE_S,
     }  # fmt: skip
-    scratch.add(secret(wanted["metadata"]["name"], names.GATEWAY_NAMESPACE, {_ORDER: json.dumps(order)}))
-    scratch.add(wanted)
-    ref = Ref.of(wanted)
+    ref = probepods.submit(scene, scratch, pod(scene), order)
     probepods.started(scene, ref, ROLE)
     return Counters(scene=scene, ref=ref)
 
 
 def pod(scene: Scene) -> Obj:
     """Return a probe pod in the limiter's namespace, where the limiter's certificate is."""
-    made = probepods.pod(scene, names.GATEWAY_NAMESPACE, ROLE, life_s=LIFE_S)
+    made = probepods.pod(scene, names.GATEWAY_NAMESPACE, ROLE, life_s=LIFE_S, script=SCRIPT)
     (container,) = made["spec"]["containers"]
-    script = scene.box.manifest(SCRIPT).read_text(encoding="utf-8")
-    container["command"] = ["python", "-c", script, f"{_FOLDER}/{_ORDER}"]
     container["volumeMounts"].append({"name": "certificates", "mountPath": _CERTIFICATES, "readOnly": True})
     made["spec"]["volumes"].append({"name": "certificates", "secret": {"secretName": CLIENT}})
     return made
@@ -103,16 +95,12 @@ def pod(scene: Scene) -> Obj:
 def allowance() -> Obj:
     """Return the policy by which Redis lets the pod in."""
     reader = {"podSelector": {"matchLabels": {probepods.ROLE_LABEL: ROLE}}}
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": f"{PREFIX}{ROLE}", "namespace": names.GATEWAY_NAMESPACE},
-        "spec": {
-            "podSelector": {"matchLabels": {"app": "redis"}},
-            "policyTypes": ["Ingress"],
-            "ingress": [{"from": [reader], "ports": [{"protocol": "TCP", "port": _PORT}]}],
-        },
-    }
+    rule = {"from": [reader], "ports": [{"protocol": "TCP", "port": _PORT}]}
+    to = {"matchLabels": {"app": "redis"}}
+    return policy(
+        f"{PREFIX}{ROLE}", names.GATEWAY_NAMESPACE,
+        {"podSelector": to, "policyTypes": ["Ingress"], "ingress": [rule]},
+    )  # fmt: skip
 
 
 def prefix(tenant: str) -> str:

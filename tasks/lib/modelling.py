@@ -56,6 +56,11 @@ class Model:
         """Its host name inside the cluster."""
         return f"{self.knative_service}.{self.namespace}.svc.cluster.local"
 
+    @property
+    def predict_path(self) -> str:
+        """The path of its predictions, by protocol v1."""
+        return f"/v1/models/{self.name}:predict"
+
     def host(self, domain: str) -> str:
         """The host name of its external URL."""
         return f"{self.knative_service}.{self.namespace}.{domain}"

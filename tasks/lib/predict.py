@@ -78,7 +78,7 @@ def ask(
 
 def _request(model: Model, instances: Sequence[Any], protocol: str) -> tuple[str, dict[str, Any]]:
     if protocol == "v1":
-        return f"/v1/models/{model.name}:predict", {"instances": list(instances)}
+        return model.predict_path, {"instances": list(instances)}
     width = len(instances[0]) if instances else 0
     data = [value for instance in instances for value in instance]
     tensor = {"name": "input-0", "shape": [len(instances), width], "datatype": "FP32", "data": data}

@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.lib.checks import Scene
 from tasks.lib.errors import NotReady, Refused
-from tasks.lib.kube import pods
+from tasks.lib.kube import follow, pods
 from tasks.lib.kube.api import Obj, Ref, not_yet
 from tasks.lib.objects import secret
 from tasks.lib.scratch import PREFIX, Scratch
@@ -110,12 +110,8 @@ class ProbePod:
 
     def rounds(self, after: int = 0, *, lines: int = _TAIL_LINES) -> Rounds:
         """Return the whole rounds with a number above `after` in the last lines of its log, oldest first."""
-        where = (
-            f"/api/v1/namespaces/{self.ref.namespace}/pods/{self.ref.name}/log?container={CONTAINER}&tailLines={lines}"
-        )
-        kube = self.scene.box.kube
-        text = kube.raw("GET", where, accept="application/json, */*", patience_s=5, subject=f"log of {self.ref}")
-        return parse(str(text), after)
+        text = follow.read(self.scene.box.kube, self.ref, CONTAINER, tailLines=lines)
+        return parse(text, after)
 
     def mark(self) -> int:
         """Return the number above which rounds certainly begin after now.
@@ -139,7 +135,9 @@ def parse(text: str, after: int = 0) -> Rounds:
     return [rounds[number] for number in sorted(rounds) if number > after and len(rounds[number]) == width]
 
 
-def pod(scene: Scene, namespace: str, role: str, *, mesh: bool = False, life_s: float = LIFE_S) -> Obj:
+def pod(
+    scene: Scene, namespace: str, role: str, *, mesh: bool = False, life_s: float = LIFE_S, script: str = SCRIPT
+) -> Obj:  # fmt: skip
     """Return a probe pod, of the mesh or outside it, that is small enough for any quota.
 
     Outside the mesh it meets the `restricted` standard; a sidecar's init container does not. Its order is in a Secret
@@ -169,18 +167,18 @@ def pod(scene: Scene, namespace: str, role: str, *, mesh: bool = False, life_s: 
                 ]
             },
             "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [_container(scene)],
+            "containers": [_container(scene, script)],
             "volumes": [{"name": "order", "secret": {"secretName": name}}],
         },
     }
 
 
-def _container(scene: Scene) -> Obj:
-    script = scene.box.manifest(SCRIPT).read_text(encoding="utf-8")
+def _container(scene: Scene, script: str) -> Obj:
+    program = scene.box.manifest(script).read_text(encoding="utf-8")
     return {
         "name": CONTAINER,
         "image": scene.box.versions.images[IMAGE].ref,
-        "command": ["python", "-c", script, f"{_FOLDER}/{_ORDER}"],
+        "command": ["python", "-c", program, f"{_FOLDER}/{_ORDER}"],
         "volumeMounts": [{"name": "order", "mountPath": _FOLDER, "readOnly": True}],
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi"},
@@ -196,8 +194,13 @@ def _container(scene: Scene) -> Obj:
 
 def make(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, *, mesh: bool = False) -> Ref:
     """Make a probe pod. Raises Refused when it is not admitted."""
-    wanted = pod(scene, namespace, role, mesh=mesh, life_s=order["seconds"])
-    scratch.add(secret(wanted["metadata"]["name"], namespace, {_ORDER: json.dumps(order)}))
+    return submit(scene, scratch, pod(scene, namespace, role, mesh=mesh, life_s=order["seconds"]), order)
+
+
+def submit(scene: Scene, scratch: Scratch, wanted: Obj, order: Obj) -> Ref:
+    """Make this probe pod, and the Secret with its order. Raises Refused when it is not admitted."""
+    meta = wanted["metadata"]
+    scratch.add(secret(meta["name"], meta["namespace"], {_ORDER: json.dumps(order)}))
     if why := scene.observe(lambda: admitted(scratch, wanted), START_S):
         raise NotReady(why)
     return Ref.of(wanted)

@@ -65,7 +65,7 @@ def model_route(model: Model, domain: str) -> Obj:
     """The route of a model: its own paths under its own host name, and nothing else of what its server offers."""
     paths = [
         ("GET", f"/v1/models/{model.name}"),
-        ("POST", f"/v1/models/{model.name}:predict"),
+        ("POST", model.predict_path),
         ("GET", f"/v2/models/{model.name}"),
         ("GET", f"/v2/models/{model.name}/ready"),
         ("POST", f"/v2/models/{model.name}/infer"),

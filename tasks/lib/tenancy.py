@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks.lib import names, quantity
 from tasks.lib.errors import BadInput
+from tasks.lib.netpolicies import in_namespace
 from tasks.lib.render import Obj
 
 RECORD_ANNOTATION = f"{names.DOMAIN}/tenant-record"
@@ -253,10 +254,10 @@ def _rbac(tenant: Tenant) -> list[Obj]:
 
 def _network_policies(tenant: Tenant) -> list[Obj]:
     """Deny everything, then the few ways that probes, Knative, names and the model store need."""
-    knative = [_in_namespace(names.KNATIVE_NAMESPACE), _in_namespace(names.ISTIO_NAMESPACE)]
-    store = {"podSelector": {"matchLabels": {"app": names.MODEL_STORE}}, **_in_namespace(names.PLATFORM_NAMESPACE)}
-    dns = {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}, **_in_namespace("kube-system")}
-    istiod = {"podSelector": {"matchLabels": {"app": "istiod"}}, **_in_namespace(names.ISTIO_NAMESPACE)}
+    knative = [in_namespace(names.KNATIVE_NAMESPACE), in_namespace(names.ISTIO_NAMESPACE)]
+    store = {"podSelector": {"matchLabels": {"app": names.MODEL_STORE}}, **in_namespace(names.PLATFORM_NAMESPACE)}
+    dns = {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}, **in_namespace("kube-system")}
+    istiod = {"podSelector": {"matchLabels": {"app": "istiod"}}, **in_namespace(names.ISTIO_NAMESPACE)}
     policies = {
         "default-deny": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
         # queue-proxy: 8012 (HTTP/1), 8013 (HTTP/2), 8112 (TLS), 8022 (drain), 9090 (autoscaler), 9091 (user metrics).
@@ -285,10 +286,6 @@ def _network_policies(tenant: Tenant) -> list[Obj]:
     return [
         _object(tenant, "networking.k8s.io/v1", "NetworkPolicy", name, spec=spec) for name, spec in policies.items()
     ]
-
-
-def _in_namespace(name: str) -> Obj:
-    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
 
 
 def _tcp(*ports: int) -> list[Obj]:

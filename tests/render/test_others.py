@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.checks import network, tenants as tenant_checks
+from tasks.checks import tenants as tenant_checks
 from tasks.components import model_store, models, tenants
-from tasks.lib import modelling, probepods, tenancy, yamlfile
+from tasks.lib import modelling, netpolicies, probepods, tenancy, yamlfile
 from tasks.lib.errors import BadInput, FetchFailed, NotAvailable
 from tasks.lib.kube.api import ApiError, Obj
 from tasks.lib.session import ROOT
@@ -88,7 +88,7 @@ def test_what_verify_makes(schemas: Schemas) -> None:
         schemas,
         [
             probepods.pod(scene, "tenant-acme", "outside"),
-            network.policy("verify-it", "tenant-acme", rules),
+            netpolicies.policy("verify-it", "tenant-acme", rules),
             tenant_checks._pod(TENANT, {"limits.cpu": "9"}),
         ],
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasks.checks import asking, network
-from tasks.lib import names, predict, probepods, scratch
+from tasks.lib import names, netpolicies, predict, probepods, scratch
 from tasks.lib.checks import Check, Result, Verdict
 from tasks.lib.errors import BoxError, NotReady, Refused
 from tasks.lib.kube import wait
@@ -272,7 +272,7 @@ def put(**values: Any) -> Callable[[Network], None]:
 
 
 def allow(namespace: str, spec: Obj) -> Callable[[Network], None]:
-    return lambda kube: void(kube.create(network.policy("extra", namespace, spec)))
+    return lambda kube: void(kube.create(netpolicies.policy("extra", namespace, spec)))
 
 
 def void(_: object) -> None:

@@ -22,6 +22,8 @@ from tasks.lib import gateway, ground as grounds, names, rawhttp
 from tasks.lib.checks import Check, Result, Scene, failed, passed
 from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
+from tasks.lib.kube import follow
+from tasks.lib.kube.api import Ref
 from tasks.lib.modelling import Model
 from tasks.lib.rawhttp import Address, Heard
 
@@ -78,7 +80,7 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     one, two = ground.models[:2]
     domain = box.settings.domain
     target = Target(
-        host=one.host(domain), path=grounds.path(one), token=ground.token(one.tenant), other=two.host(domain)
+        host=one.host(domain), path=one.predict_path, token=ground.token(one.tenant), other=two.host(domain)
     )
     before = _pods(scene, ground)
     begun = time.monotonic()
@@ -159,9 +161,7 @@ def _logs(scene: Scene, ground: Ground, run: str, since_s: float) -> list[Line]:
 
 def _texts(scene: Scene, model: Model, since_s: float) -> Iterable[str]:
     for pod in scene.box.kube.list("v1", "Pod", model.namespace, _REVISION, heads=True):
-        where = f"/api/v1/namespaces/{model.namespace}/pods/{pod['metadata']['name']}/log"
-        query = f"container={CONTAINER}&sinceSeconds={int(since_s) + 30}"
-        yield str(scene.box.kube.raw("GET", f"{where}?{query}", accept="application/json, */*", patience_s=5))
+        yield follow.read(scene.box.kube, Ref.of(pod), CONTAINER, sinceSeconds=int(since_s) + 30)
 
 
 def read_log(text: str, run: str) -> list[Line]:

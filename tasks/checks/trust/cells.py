@@ -13,7 +13,6 @@ from typing import Any
 
 from tasks.checks.trust.layers import Layer, agent
 from tasks.lib import names, routes
-from tasks.lib.ground import path
 from tasks.lib.kube.api import Obj
 from tasks.lib.modelling import Model
 from tasks.lib.probepods import Way
@@ -78,7 +77,7 @@ class Target:
         return {
             name: Way(
                 name=name, host=host, port=_HTTP, host_header=header, headers=headers, method="POST",
-                path=path(self.model), body=body,
+                path=self.model.predict_path, body=body,
             ) for name, (host, header, headers) in hosts.items()
         }  # fmt: skip
 
@@ -126,7 +125,7 @@ def answer(target: Target) -> dict[str, Any]:
     """Return what an answer has to hold."""
     if not target.scratch:
         return {"predictions": list(target.model.predictions)}
-    return {"echo": {"path": path(target.model), "authorized": True}}
+    return {"echo": {"path": target.model.predict_path, "authorized": True}}
 
 
 def expected(where: str, kind: Kind, *, own: bool) -> tuple[Layer, str, int]:
@@ -155,6 +154,7 @@ def edge_cells(target: Target, other: str, domain: str, now: float) -> Iterator[
     way = target.asks(domain)[EDGE]
     own, foreign = (target.mint.token(Kind.RIGHT, caller, now) for caller in (target.model.tenant, other))
     forged, identity = (dict.fromkeys(which, _FORGED) for which in (routes.UNTRUSTED, _IDENTITY))
+    claimed = dict.fromkeys(routes.UNTRUSTED, target.model.tenant)
     label = f"{EDGE}/{target.label}"
     yield _cell(
         f"{label}/forged headers, right token", Seat.OUTSIDE, way, headers=forged, token=own, layer=Layer.ANSWERED,
@@ -166,13 +166,11 @@ def edge_cells(target: Target, other: str, domain: str, now: float) -> Iterator[
     )  # fmt: skip
     yield _cell(
         f"{label}/forged headers, other's token", Seat.OUTSIDE, way, token=foreign,
-        headers=dict.fromkeys(routes.UNTRUSTED, target.model.tenant), layer=Layer.GATEWAY_AUTHORIZATION, at=AT_EDGE,
-        status=_FORBIDDEN,
+        headers=claimed, layer=Layer.GATEWAY_AUTHORIZATION, at=AT_EDGE, status=_FORBIDDEN,
     )  # fmt: skip
     yield _cell(
-        f"{label}/forged headers, no token", Seat.OUTSIDE, way, headers=dict.fromkeys(
-            routes.UNTRUSTED, target.model.tenant
-        ), layer=Layer.GATEWAY_JWT, at=AT_EDGE, status=_UNAUTHORIZED,
+        f"{label}/forged headers, no token", Seat.OUTSIDE, way, headers=claimed, layer=Layer.GATEWAY_JWT, at=AT_EDGE,
+        status=_UNAUTHORIZED,
     )  # fmt: skip
     yield _cell(
         f"{label}/token in the URL", Seat.OUTSIDE, way, path_=f"{way.path}?access_token={own}",

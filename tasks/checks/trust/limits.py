@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from tasks.lib import gateway, ground as grounds, limiter, routes
+from tasks.lib import ground as grounds, limiter, routes
 from tasks.lib.checks import Check, Result, Scene, failed, passed
 from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
@@ -47,7 +47,6 @@ EARLY_S, LATE_S = 1.5, 2.0
 
 _OK, _TOO_MANY = 200, 429
 _DENIED = (401, 403)
-_ASK_S = 10.0
 _STEP_S = 0.25
 
 
@@ -138,14 +137,8 @@ class Trial:
 
     def ask(self, model: Model, kind: Kind = Kind.RIGHT) -> Answer:
         """Send one request to a model, with a token of its tenant."""
-        import requests
-
-        box, token = self.scene.box, self.ground.token(model.tenant, kind)
-        named = {"Host": model.host(box.settings.domain), **({"Authorization": f"Bearer {token}"} if token else {})}
-        where = f"{gateway.url(box)}{grounds.path(model)}"
-        try:
-            found = requests.post(where, json={"instances": []}, headers=named, timeout=(5, _ASK_S))
-        except requests.RequestException:
+        found = grounds.post(self.scene.box, model, self.ground.token(model.tenant, kind))
+        if found is None:
             return Answer(status=0, at=time.monotonic())
         return read(found.status_code, found.headers, time.monotonic())
 

@@ -15,10 +15,8 @@ from tasks.checks.trust.cells import Seat
 from tasks.lib import isolation, names
 from tasks.lib.ground import Admission
 from tasks.lib.kube.api import Obj
+from tasks.lib.netpolicies import in_namespace, policy
 from tasks.lib.probepods import ROLE_LABEL
-
-_SECURITY = "security.istio.io/v1"
-_GATEWAY_POLICY = "gateway.envoyproxy.io/v1alpha1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,29 +150,26 @@ _NAME = "verify-mutant"
 def _permissive(where: str, selector: Mapping[str, str]) -> Obj:
     """Plain text is taken as well. Mutual TLS goes on for who speaks it."""
     spec = {**({"selector": {"matchLabels": dict(selector)}} if selector else {}), "mtls": {"mode": "PERMISSIVE"}}
-    return _object(_SECURITY, "PeerAuthentication", where, spec)
+    return _object("PeerAuthentication", where, spec)
 
 
 def _allow(where: str, selector: Mapping[str, str], outside: str) -> Obj:
     rules = [{"from": [{"source": {"namespaces": [outside]}}]}]
     return _object(
-        _SECURITY, "AuthorizationPolicy", where,
+        "AuthorizationPolicy", where,
         {"selector": {"matchLabels": dict(selector)}, "action": "ALLOW", "rules": rules},
     )  # fmt: skip
 
 
 def _open(where: str, selector: Mapping[str, str], outside: str) -> Obj:
-    space = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": outside}}}
-    return _object(
-        "networking.k8s.io/v1", "NetworkPolicy", where,
-        {
-            "podSelector": {"matchLabels": dict(selector)}, "policyTypes": ["Ingress"], "ingress": [{"from": [space]}],
-        },
-    )  # fmt: skip
+    peers = [in_namespace(outside)]
+    to = {"matchLabels": dict(selector)}
+    return policy(_NAME, where, {"podSelector": to, "policyTypes": ["Ingress"], "ingress": [{"from": peers}]})
 
 
-def _object(api: str, kind: str, where: str, spec: Obj) -> Obj:
-    return {"apiVersion": api, "kind": kind, "metadata": {"name": _NAME, "namespace": where}, "spec": spec}
+def _object(kind: str, where: str, spec: Obj) -> Obj:
+    meta = {"name": _NAME, "namespace": where}
+    return {"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": meta, "spec": spec}
 
 
 def of_platform(objects: Sequence[Obj]) -> Iterator[Mutant]:

@@ -58,7 +58,6 @@ class Proxy:
 class Seats:
     """All probe pods, and what they were told to ask."""
 
-    scene: Scene
     cells: Sequence[Cell]
     pods: Mapping[Seat, ProbePod]
     refs: Sequence[Ref]
@@ -207,7 +206,7 @@ def take(
         Follower(kube, each.pod, each.container, partial(logs.take, each.what))
         for each in _proxies(scene, targets, refs)
     ]
-    return Seats(scene=scene, cells=cells, pods=asking, refs=list(refs.values()), logs=logs, followers=followers)
+    return Seats(cells=cells, pods=asking, refs=list(refs.values()), logs=logs, followers=followers)
 
 
 def _proxies(scene: Scene, targets: Sequence[Target], refs: Mapping[Seat, Ref]) -> list[Proxy]:

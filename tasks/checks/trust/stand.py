@@ -11,7 +11,7 @@ from tasks.checks import asking
 from tasks.checks.trust import cells, seats, walls
 from tasks.checks.trust.cells import Cell, Target
 from tasks.checks.trust.seats import Seats, Verdict
-from tasks.lib import identity, keys, predict
+from tasks.lib import identity, keys, names, predict
 from tasks.lib.checks import Scene
 from tasks.lib.errors import NotReady
 from tasks.lib.ground import Admission, Ground
@@ -70,7 +70,7 @@ class Stand:
                     self.ground.scratch.take_away(pod)
                 self._seats = None
 
-    def settle(self, scene: Scene, admission: Admission, *, within_s: float = SETTLED_S) -> tuple[list[Verdict], str]:
+    def settle(self, scene: Scene, admission: Admission) -> tuple[list[Verdict], str]:
         """Let the scratch tenants' policies be so, and ask until no cell is wrong twice in a row.
 
         Return what was seen last, and what was wrong then.
@@ -85,13 +85,13 @@ class Stand:
             seen[:] = rounds[-1] if rounds else []
             return "no round is over yet" if len(rounds) < 2 else first_wrong(rounds)  # noqa: PLR2004
 
-        return seen, scene.observe(obstacle, within_s)
+        return seen, scene.observe(obstacle, SETTLED_S)
 
     def _scratch_targets(self) -> list[Target]:
         callers = [each.name for each in self.ground.tenants]
         return [
             Target(
-                model=model, revision=f"{model.knative_service}-00001", label=model.tenant, callers=callers,
+                model=model, revision=names.revision(model.name), label=model.tenant, callers=callers,
                 mint=self.ground.mint,
             ) for model in self.ground.models
         ]  # fmt: skip

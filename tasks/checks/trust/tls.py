@@ -1,6 +1,5 @@
 """TLS at the edge: a client that trusts the platform's root, and nothing else, is served under the model's own name."""
 
-import base64
 import json
 import ssl
 from collections.abc import Sequence
@@ -8,15 +7,13 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from tasks.components import models as components
-from tasks.lib import gateway, ground, names, predict
+from tasks.lib import gateway, predict, trust
 from tasks.lib.checks import Check, Result, Scene, failed, passed, unmade
 from tasks.lib.errors import NotReady
-from tasks.lib.kube.api import Ref
 from tasks.lib.modelling import Model
 
 TLS = "trust.tls"
 
-_ROOT = Ref("v1", "Secret", names.CERT_MANAGER_NAMESPACE, "inference-in-a-box-root")
 _OK = 200
 
 
@@ -36,10 +33,10 @@ def _check(model: Model) -> Check:
 
 
 def _probe(model: Model, scene: Scene) -> Result:
-    root = scene.box.kube.get(_ROOT)
-    if root is None:
-        raise NotReady(f"{_ROOT} is not there, so that there is no root to trust")
-    trusted = ssl.create_default_context(cadata=base64.b64decode(root["data"]["tls.crt"]).decode())
+    root = trust.root(scene.box)
+    if not root:
+        raise NotReady("the platform's root is not there, so that there is nothing to trust")
+    trusted = ssl.create_default_context(cadata=root)
     own, none = (_ask(scene, model, trusted, token) for token in (predict.mint(scene.box, model), ""))
     stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
     return judge(model, own, none, _ask(scene, model, stranger, ""))
@@ -62,7 +59,7 @@ def _ask(scene: Scene, model: Model, trusted: ssl.SSLContext, token: str) -> tup
         headers["Authorization"] = f"Bearer {token}"
     body = json.dumps({"instances": list(model.instances)})
     try:
-        reply = pool.request("POST", ground.path(model), body=body, headers=headers)
+        reply = pool.request("POST", model.predict_path, body=body, headers=headers)
     except urllib3.exceptions.HTTPError as error:
         return 0, str(error)
     return reply.status, reply.data.decode(errors="replace")

@@ -22,6 +22,7 @@ from tasks.checks.trust.cells import (
 from tasks.checks.trust.layers import Layer, agent
 from tasks.lib import names
 from tasks.lib.kube.api import Obj
+from tasks.lib.netpolicies import in_namespace, policy
 from tasks.lib.probepods import ROLE_LABEL, Way
 
 DIRECT = "verify-direct"
@@ -84,14 +85,10 @@ def allowances(targets: Sequence[Target], outside: str) -> list[Obj]:
 
 
 def _allow(namespace: str, what: str, to: Obj, outside: str, *seats: Seat) -> Obj:
-    space = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": outside}}}
-    peers = [{**space, "podSelector": {"matchLabels": {ROLE_LABEL: seat}}} for seat in seats]
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": f"verify-{what}", "namespace": namespace},
-        "spec": {"podSelector": to, "policyTypes": ["Ingress"], "ingress": [{"from": peers}]},
-    }
+    peers = [{**in_namespace(outside), "podSelector": {"matchLabels": {ROLE_LABEL: seat}}} for seat in seats]
+    return policy(
+        f"verify-{what}", namespace, {"podSelector": to, "policyTypes": ["Ingress"], "ingress": [{"from": peers}]}
+    )
 
 
 def cells(targets: Sequence[Target]) -> Iterator[Cell]:

@@ -158,8 +158,7 @@ class Kube:
 
         Ends when the log does, or when nothing was written for `silence_s` seconds.
         """
-        query = f"container={quote(container)}&follow=true&sinceSeconds={since_s}"
-        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/log?{query}"
+        path = log_path(pod, container, follow="true", sinceSeconds=since_s)
         rest = b""
         for chunk in self._connection.stream(path, timeout_s=silence_s):
             *lines, rest = (rest + chunk).split(b"\n")
@@ -238,6 +237,11 @@ class Kube:
         if resource.namespaced and not ref.namespace:
             raise BadInput(f"{ref} has no namespace")
         return f"{self._collection(resource, ref.namespace)}/{quote(ref.name, safe='')}"
+
+
+def log_path(pod: Ref, container: str, **query: object) -> str:
+    """Return where the API server has a container's log."""
+    return f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/log?{urlencode({'container': container, **query})}"
 
 
 def _typed(obj: Obj, resource: Resource) -> Obj:

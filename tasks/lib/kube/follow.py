@@ -1,4 +1,7 @@
-"""Reads containers' logs as they are written. A log that is asked for now and then loses lines when it is rotated."""
+"""Reads containers' logs: as they are now, and as they are written.
+
+A log that is asked for now and then loses lines when it is rotated.
+"""
 
 import contextlib
 import threading
@@ -6,7 +9,7 @@ from collections.abc import Callable
 
 from tasks.lib.errors import BoxError
 from tasks.lib.kube.api import Ref
-from tasks.lib.kube.client import Kube
+from tasks.lib.kube.client import Kube, log_path
 
 SILENCE_S = 10.0
 """Seconds without a line after which a log is asked for anew: its pod may be another one's successor by then."""
@@ -16,6 +19,16 @@ PAUSE_S = 1.0
 
 _AGAIN_S = 15
 """Seconds of a log that are read again with each new beginning; whoever takes lines may get some twice."""
+
+
+_READ_S = 5.0
+
+
+def read(kube: Kube, pod: Ref, container: str, **query: object) -> str:
+    """Return a container's log. `query` is what the API server knows for it: `tailLines`, `sinceSeconds`."""
+    path = log_path(pod, container, **query)
+    accept = "application/json, */*"
+    return str(kube.raw("GET", path, accept=accept, patience_s=_READ_S, subject=f"log of {pod}"))
 
 
 class Follower:
