@@ -145,10 +145,15 @@ def _rule(name: str, action: str, claim: str, values: list[str]) -> Obj:
 
 
 def _traffic(tenant: Tenant) -> Obj:
-    """Limits by the verified claim, over all of the tenant's models, and what protects these."""
+    """Limits by the verified claim, over all of the tenant's models, and what protects these.
+
+    A cost makes Envoy Gateway 1.4 write the limit to the tenant's own filter. Without one, each request is asked about
+    once for every tenant there is (github.com/envoyproxy/gateway/issues/9269).
+    """
     limit = {
         "clientSelectors": [{"headers": [{"name": TENANT_HEADER, "type": "Exact", "value": tenant.name}]}],
         "limit": {"requests": tenant.requests_per_minute, "unit": "Minute"},
+        "cost": {"request": {"from": "Number", "number": 1}},
         "shared": True,
     }
     return _object(
