@@ -2,16 +2,20 @@
 
 Every request is answered with 200 and what it was: method, path, headers, and how long its body is. The same goes to
 the log, one line of JSON for each, so that what came in can be told from what was answered. A token is never repeated.
+In a query, `hold=SECONDS` makes it take its time, and `drop` makes it close the connection without an answer.
 """
 
 import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 PORT = 8080
+MOST_HOLD_S = 200.0
 MOST_BODY = 64 * 1024 * 1024
 
 _written = threading.Lock()
@@ -39,6 +43,12 @@ class Echo(BaseHTTPRequestHandler):
         }  # fmt: skip
         with _written:
             print(json.dumps({"cell": headers.get("user-agent", ""), **seen}), flush=True)
+        asked = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
+        if "hold" in asked:
+            time.sleep(min(float(asked["hold"][0]), MOST_HOLD_S))
+        if "drop" in asked:
+            self.close_connection = True
+            return
         reply = json.dumps({"echo": seen}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tasks.checks import models, network, ready, tenants, trust, versions
+from tasks.checks import edge, models, network, ready, tenants, trust, versions
 from tasks.lib.checks import Check
 from tasks.lib.ground import Ground
 from tasks.lib.session import Session
@@ -15,11 +15,13 @@ def table(session: Session, ground: Ground | None = None, *, mutate: bool = Fals
     claims about the matrix itself are among them.
     """
     ground = ground or Ground()
+    about_trust = trust.checks(ground, session.tenants, session.models, mutate=mutate)
     return [
         *ready.checks(session.graph),
         *tenants.checks(session.tenants),
         *network.checks(session.tenants, session.models),
-        *trust.checks(ground, session.tenants, session.models, mutate=mutate),
+        *about_trust,
+        *edge.checks(ground, after=[each.id for each in about_trust if not each.exclusive]),
         # A model that is asked does not go to sleep.
         *(
             replace(each, probe=trust.hushed(ground, each.probe)) if each.id == models.ZERO else each

@@ -57,6 +57,7 @@ def _gateway(tenant: Tenant, box: Box) -> list[Obj]:
         "proxyImage": box.versions.images["envoy-proxy"].ref,
         "service": f"{openai.GATEWAY}-{tenant.name}",
         "tenantGateway": routes.ingress_name(tenant),
+        "drainTime": routes.DRAIN_TIME,
         "untrusted": list(routes.UNTRUSTED),
     }
     made: list[Obj] = render.fill(render.load_objects(box.manifest("gateway/ai.yaml")), values)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.lib import helm, names, render
+from tasks.lib import helm, names, render, routes
 from tasks.lib.box import Box
 from tasks.lib.objects import ObjectsComponent, Probe, namespace
 from tasks.lib.probes import answers, changes, refuses
@@ -63,7 +63,14 @@ def istiod_objects(box: Box) -> list[Obj]:
                 }
             },
         },
-        "meshConfig": {"accessLogFile": "/dev/stdout", "accessLogEncoding": "JSON"},
+        "meshConfig": {
+            "accessLogFile": "/dev/stdout",
+            "accessLogEncoding": "JSON",
+            "defaultConfig": {"drainDuration": routes.DRAIN_TIME},
+            # What reached nobody, and nothing else: a prediction may be anything but idempotent. Istio's own policy
+            # tries gRPC's UNAVAILABLE again, which a model may have answered.
+            "defaultHttpRetryPolicy": {"attempts": 2, "retryOn": "connect-failure,refused-stream"},
+        },
     }
     return helm.template(box, "istiod", release="istiod", namespace=names.ISTIO_NAMESPACE, values=values)
 

@@ -152,15 +152,21 @@ def ask(box: Box, model: Model, token: str, headers: Mapping[str, str] | None = 
     return 0 if found is None else found.status_code
 
 
-def post(box: Box, model: Model, token: str, headers: Mapping[str, str] | None = None) -> "requests.Response | None":
-    """Ask a model for anything at the edge, without a token where it is empty; None when nothing answers."""
+def post(
+    box: Box, model: Model, token: str, headers: Mapping[str, str] | None = None, *,
+    query: str = "", within_s: float = _ASK_S,
+) -> "requests.Response | None":  # fmt: skip
+    """Ask a model for anything at the edge, without a token where it is empty; None when nothing answers in time.
+
+    `query` tells an echo what to do (manifests/verify/echo.py).
+    """
     import requests
 
     named = {"Host": model.host(box.settings.domain), **(headers or {})}
     if token:
         named["Authorization"] = f"Bearer {token}"
-    where = f"{gateway.url(box)}{model.predict_path}"
+    where = f"{gateway.url(box)}{model.predict_path}{query}"
     try:
-        return requests.post(where, json={"instances": []}, headers=named, timeout=(5, _ASK_S))
+        return requests.post(where, json={"instances": []}, headers=named, timeout=(5, within_s))
     except requests.RequestException:
         return None

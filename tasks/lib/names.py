@@ -20,6 +20,10 @@ CERT_MANAGER_NAMESPACE = "cert-manager"
 GATEWAY_NAMESPACE = "envoy-gateway-system"
 
 EDGE = "edge"
+
+GATEWAY_LABEL = "gateway.envoyproxy.io/owning-gateway-name"
+"""On a Gateway's proxies, by Envoy Gateway."""
+
 ROUTES_LABEL = f"{DOMAIN}/routes"
 """On namespaces whose routes the edge takes."""
 

@@ -34,15 +34,15 @@ MOST_VALUES = 16
 REQUEST_TIME = "150s"
 """A model at zero starts within it."""
 
+DRAIN_TIME = "160s"
+"""How long a proxy keeps what it knew before a change, for the requests that came before it: longer than any takes."""
+
 PROTECTION: Mapping[str, Any] = {
-    "circuitBreaker": {
-        "maxConnections": 256, "maxPendingRequests": 256, "maxParallelRequests": 256, "maxParallelRetries": 8,
-    },
-    "retry": {"numRetries": 2, "retryOn": {"triggers": ["connect-failure", "refused-stream"]}},
+    "circuitBreaker": {"maxConnections": 256, "maxPendingRequests": 256, "maxParallelRequests": 256},
     "timeout": {"tcp": {"connectTimeout": "5s"}, "http": {"requestTimeout": REQUEST_TIME}},
 }  # fmt: skip
-"""What protects the models from a crowd. Only what has not reached a model is tried again: a prediction may be anything
-but idempotent."""
+"""What protects the models from a crowd. Nothing is tried again here: the edge only ever connects to its own sidecar,
+which connects to the next hop, and tries again by the mesh's policy what reached nobody (tasks/components/mesh.py)."""
 
 _API = "gateway.envoyproxy.io/v1alpha1"
 _GATEWAY_API = "gateway.networking.k8s.io"
@@ -210,7 +210,7 @@ def _certificate(tenant: Tenant, domain: str) -> list[Obj]:
         "hosts": hosts,
     }
     port = {"host": f"{names.EDGE}.{names.GATEWAY_NAMESPACE}.svc.cluster.local", "port": {"number": 80}}
-    way = {"route": [{"destination": port}], "retries": {"attempts": 0}}
+    way = {"route": [{"destination": port}]}
     objects = (
         ("cert-manager.io/v1", "Certificate", certificate),
         ("networking.istio.io/v1", "Gateway", {"selector": {"istio": "ingressgateway"}, "servers": [server]}),

@@ -68,7 +68,8 @@ def test_names_are_unique_and_needs_are_known() -> None:
 
 
 def test_what_a_check_waits_for_fits_its_time_limit() -> None:
-    from tasks.checks import models, network
+    from tasks.checks import echoes, models, network
+    from tasks.checks.edge import breaker, longcalls, newroutes, retries
     from tasks.checks.trust import adversarial, crowd, limits
     from tasks.lib import ground, limiter, predict, probepods
 
@@ -83,7 +84,12 @@ def test_what_a_check_waits_for_fits_its_time_limit() -> None:
     assert times[limits.ID] >= scratch_s + limits.APPLIED_S + limits.ROUNDS * limits.WINDOW_S + once_s
     assert limits.APPLIED_S + limits.ROUNDS * limits.WINDOW_S + once_s <= limiter.LIFE_S
     held_s = crowd.BODY_S + crowd.SLACK_S + adversarial.CALM_S
-    assert times[adversarial.ID] >= ground.READY_S + held_s + adversarial.SETTLE_S
+    assert times[adversarial.ID] >= ground.READY_S + held_s + echoes.SETTLE_S
+    assert times[breaker.ID] >= ground.READY_S + breaker.ANSWERED_S + echoes.SETTLE_S + breaker.SETTLE_S
+    assert times[retries.ID] >= ground.READY_S + 2 * retries.APPLIED_S + echoes.SETTLE_S
+    assert times[newroutes.ID] >= ground.READY_S + newroutes.MADE_S
+    before_s = longcalls.BEGUN_S + longcalls.CHANGED_S
+    assert times[longcalls.ID] >= ground.READY_S + before_s + longcalls.TOO_LONG_S
 
 
 def test_the_claims_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tasks.checks import echoes
 from tasks.checks.trust import crowd, forge as forging, malice
 from tasks.checks.trust.crowd import Crowd, Slow, typed
 from tasks.checks.trust.forge import INNER, Case, Forge, Target, Want
@@ -22,9 +23,6 @@ from tasks.lib import gateway, ground as grounds, names, rawhttp
 from tasks.lib.checks import Check, Result, Scene, failed, passed
 from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
-from tasks.lib.kube import follow
-from tasks.lib.kube.api import Ref
-from tasks.lib.modelling import Model
 from tasks.lib.rawhttp import Address, Heard
 
 STAGE = "trust"
@@ -34,12 +32,9 @@ ANSWER_S = 8.0
 LINGER_S = 0.3
 """Seconds in which an answer to what was smuggled would come."""
 
-SETTLE_S = 60.0
 CALM_S = 30.0
 HANDS = 4
 
-CONTAINER = "kserve-container"
-_REVISION = "serving.knative.dev/revision"
 NOT_IMPLEMENTED = 501
 """The right answer to a transfer coding that is not known (RFC 9112, section 6.1), and no failure of a server's."""
 
@@ -89,7 +84,7 @@ def _probe(ground: Ground, scene: Scene) -> Result:
         heard = list(hands.map(partial(_send, address), sent))
     scene.say(f"{len(sent)} requests were sent; now slow clients and {crowd.room()} connections")
     became = _crowd(ground, scene, address, Forge(target=target, run=run))
-    last = [grounds.ask(box, each, ground.token(each.tenant), {"User-Agent": _end(run)}) for each in (one, two)]
+    last = [grounds.ask(box, each, ground.token(each.tenant), {"User-Agent": echoes.end(run)}) for each in (one, two)]
     lines = _logs(scene, ground, run, time.monotonic() - begun)
     return judge(Seen(heard=list(zip(sent, heard, strict=True)), lines=lines, crowd=became, before=before,
                       after=_pods(scene, ground), last=last))  # fmt: skip
@@ -137,10 +132,6 @@ def _calls(ground: Ground, scene: Scene) -> list[float]:
     return found
 
 
-def _end(run: str) -> str:
-    return f"{run}-end"
-
-
 def _logs(scene: Scene, ground: Ground, run: str, since_s: float) -> list[Line]:
     """Return what both models logged of this run, up to the last call. Raises NotReady when that is not there."""
     found: list[Line] = []
@@ -148,20 +139,15 @@ def _logs(scene: Scene, ground: Ground, run: str, since_s: float) -> list[Line]:
     def obstacle() -> str:
         found.clear()
         for model in ground.models[:2]:
-            lines = [each for text in _texts(scene, model, since_s) for each in read_log(text, run)]
-            if not any(each["cell"] == _end(run) for each in lines):
+            lines = [each for text in echoes.logs(scene, model, since_s) for each in read_log(text, run)]
+            if not any(each["cell"] == echoes.end(run) for each in lines):
                 return f"{model.namespace}: the last call is not in the model's log"
             found.extend({**each, "tenant": model.tenant} for each in lines)
         return ""
 
-    if why := scene.observe(obstacle, SETTLE_S):
+    if why := scene.observe(obstacle, echoes.SETTLE_S):
         raise NotReady(why)
     return found
-
-
-def _texts(scene: Scene, model: Model, since_s: float) -> Iterable[str]:
-    for pod in scene.box.kube.list("v1", "Pod", model.namespace, _REVISION, heads=True):
-        yield follow.read(scene.box.kube, Ref.of(pod), CONTAINER, sinceSeconds=int(since_s) + 30)
 
 
 def read_log(text: str, run: str) -> list[Line]:

@@ -143,7 +143,7 @@ def widened(space: str, outside: str) -> Iterator[Mutant]:
         yield Mutant(name=f"NetworkPolicy: an outsider to {what}", before=None, after=_open(where, selector, outside))
 
 
-_EDGE = {"gateway.envoyproxy.io/owning-gateway-name": names.EDGE}
+_EDGE = {names.GATEWAY_LABEL: names.EDGE}
 _NAME = "verify-mutant"
 
 

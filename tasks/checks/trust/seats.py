@@ -219,7 +219,7 @@ def _proxies(scene: Scene, targets: Sequence[Target], refs: Mapping[Seat, Ref]) 
             raise NotReady(f"no pod in {space} has {selector}")
         return refs
 
-    edge = pods(names.GATEWAY_NAMESPACE, f"gateway.envoyproxy.io/owning-gateway-name={names.EDGE}")
+    edge = pods(names.GATEWAY_NAMESPACE, f"{names.GATEWAY_LABEL}={names.EDGE}")
     activators = pods(names.KNATIVE_NAMESPACE, "app=activator")
     models = [
         ref for each in targets

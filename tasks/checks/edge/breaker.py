@@ -1,0 +1,194 @@
+"""A model that is asked by more callers than it can take: those beyond are refused at once, and nobody else notices."""
+
+import contextlib
+import secrets
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from tasks.checks import echoes
+from tasks.checks.edge import answers
+from tasks.checks.edge.answers import Answer
+from tasks.checks.trust import crowd
+from tasks.lib import gateway, ground as grounds, names, rawhttp, routes
+from tasks.lib.checks import Check, Result, Scene, failed, passed
+from tasks.lib.errors import NotReady
+from tasks.lib.ground import Ground
+from tasks.lib.kube import follow
+from tasks.lib.kube.api import Ref
+from tasks.lib.modelling import Model
+from tasks.lib.rawhttp import Address
+
+ID = "edge.circuit-breaker"
+STAGE = "edge"
+
+_LIMITS = routes.PROTECTION["circuitBreaker"]
+TAKEN = int(_LIMITS["maxConnections"]) + int(_LIMITS["maxPendingRequests"])
+"""Calls that one model's route takes: so many go on, and so many wait for one of those to end."""
+
+BEYOND = 40
+HOLD_S = 6.0
+"""Seconds that the model takes over each call; all have come long before the first is answered."""
+
+SLACK = 4
+"""Calls by which more may be taken: the proxy's threads count for themselves when all come at once."""
+
+ANSWERED_S = 90.0
+SETTLE_S = 30.0
+_OK, _REFUSED = 200, 503
+_STEP_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """What came of a crowd; of calls to the other tenant's model meanwhile (seconds, or -1); and of one call after it.
+
+    `reached` is how many the model was asked, `overflows` how many refusals the edge logged as its own.
+    """
+
+    answers: Sequence[Answer]
+    others: Sequence[float]
+    reached: int
+    overflows: int
+    afterwards: int
+
+
+def checks(ground: Ground) -> list[Check]:
+    """Return the claim."""
+    return [
+        Check(
+            id=ID, stage=STAGE, needs=("edge", "ingress-gateway"), probe=partial(_probe, ground), timeout_s=480,
+            claim=f"of {TAKEN + BEYOND} calls at once a model's route takes {TAKEN}; the rest get 503 at once, and "
+            "another model's callers are answered meanwhile",
+            fix="invoke tenants --force",
+        )
+    ]  # fmt: skip
+
+
+def _probe(ground: Ground, scene: Scene) -> Result:
+    ground.open(scene)
+    if crowd.room() < TAKEN + BEYOND:
+        return failed(f"this machine lets nobody open {TAKEN + BEYOND} connections", "ulimit -n says how many files")
+    box, mark = scene.box, f"crowd-{secrets.token_hex(3)}"
+    one, two = ground.models[:2]
+    begun = time.monotonic()
+    with _calling(ground, scene, two) as others:
+        came = list(_ask_all(Address.of(gateway.url(box)), _request(ground, scene, one, mark)))
+    afterwards = grounds.ask(box, one, ground.token(one.tenant), {"User-Agent": f"{mark}-end"})
+    since = int(time.monotonic() - begun) + 10
+    return judge(
+        Crowd(
+            answers=came, others=others, afterwards=afterwards,
+            reached=echoes.reached(scene, one, mark, since), overflows=_overflows(scene, mark, since, len(came)),
+        )
+    )  # fmt: skip
+
+
+def _request(ground: Ground, scene: Scene, model: Model, mark: str) -> bytes:
+    body = b'{"instances": []}'
+    head = [
+        f"POST {model.predict_path}?hold={HOLD_S} HTTP/1.1", f"Host: {model.host(scene.box.settings.domain)}",
+        f"User-Agent: {mark}", f"Authorization: Bearer {ground.token(model.tenant)}",
+        "Content-Type: application/json", f"Content-Length: {len(body)}",
+    ]  # fmt: skip
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+@contextmanager
+def _calling(ground: Ground, scene: Scene, model: Model) -> Iterator[list[float]]:
+    """Call a model again and again, as its tenant does, until the block is left."""
+    over, found = threading.Event(), list[float]()
+
+    def call() -> None:
+        while not over.wait(_STEP_S):
+            begun = time.monotonic()
+            right = grounds.ask(scene.box, model, ground.token(model.tenant)) == _OK
+            found.append(time.monotonic() - begun if right else -1.0)
+
+    thread = threading.Thread(target=call, name="other callers", daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+
+
+def _ask_all(address: Address, request: bytes) -> Iterator[Answer]:
+    """Send a request on very many connections at once, and yield what comes of each, in the order in which it comes."""
+    with crowd.opened(address, TAKEN + BEYOND) as sockets, selectors.DefaultSelector() as selector:
+        begun = time.monotonic()
+        heard: dict[socket.socket, bytes] = {}
+        for each in sockets:
+            with contextlib.suppress(OSError):  # no answer will come, and that is told
+                each.sendall(request)
+            heard[each] = b""
+            selector.register(each, selectors.EVENT_READ)
+        while heard and (left := begun + ANSWERED_S - time.monotonic()) > 0:
+            for each in [key.fileobj for key, _ in selector.select(left) if isinstance(key.fileobj, socket.socket)]:
+                piece, ended = rawhttp.receive(each, 0.01)
+                heard[each] += piece
+                found, _ = rawhttp.parse(heard[each], closed=ended == "closed")
+                if found or ended:
+                    selector.unregister(each)
+                    del heard[each]
+                    yield answers.of(found[0] if found else None, time.monotonic() - begun)
+        yield from (Answer(after_s=ANSWERED_S) for _ in heard)
+
+
+def _overflows(scene: Scene, mark: str, since_s: int, calls: int) -> int:
+    """Return how many refusals the edge's proxy logged as a crowd's; wait until it has logged every call."""
+    kube, lines, proxies = scene.box.kube, list[str](), f"{names.GATEWAY_LABEL}={names.EDGE}"
+
+    def obstacle() -> str:
+        lines.clear()
+        for pod in kube.list("v1", "Pod", names.GATEWAY_NAMESPACE, proxies, heads=True):
+            log = follow.read(kube, Ref.of(pod), "envoy", sinceSeconds=since_s)
+            lines.extend(line for line in log.splitlines() if f'"{mark}"' in line)
+        return "" if len(lines) >= calls else f"{len(lines)} of {calls} calls are in the edge's log"
+
+    if why := scene.observe(obstacle, SETTLE_S):
+        raise NotReady(why)
+    return sum("{overflow}" in line for line in lines)
+
+
+def judge(seen: Crowd) -> Result:
+    """Judge what came of a crowd."""
+    served = [each for each in seen.answers if each.status == _OK]
+    refused = [each for each in seen.answers if each.status == _REFUSED]
+    wrong = [f"{len(seen.answers)} calls were made, {TAKEN + BEYOND} were to be"] * (
+        len(seen.answers) != TAKEN + BEYOND
+    )
+    if strange := sorted({each.status for each in seen.answers} - {_OK, _REFUSED}):
+        wrong.append(f"answers were {', '.join(str(each or 'nothing') for each in strange)}, too")
+    if not TAKEN <= len(served) <= TAKEN + SLACK:
+        wrong.append(f"{len(served)} calls were taken, {TAKEN} is right")
+    if late := [each for each in refused if each.after_s >= HOLD_S]:
+        wrong.append(f"{len(late)} refusals came after the first answers, the last in {late[-1].after_s:.1f} s")
+    if plain := sum(not each.typed for each in refused):
+        wrong.append(f"{plain} refusals are no errors in JSON")
+    if seen.overflows != len(refused):
+        wrong.append(f"{len(refused)} calls were refused, {seen.overflows} by the edge's limits")
+    if seen.reached != len(served):
+        wrong.append(f"the model was asked {seen.reached} times, and {len(served)} calls were answered")
+    bad = sum(each < 0 for each in seen.others)
+    if bad or not seen.others:
+        wrong.append(f"{bad} of {len(seen.others)} calls to another model were not answered meanwhile")
+    if seen.afterwards != _OK:
+        wrong.append(f"a call afterwards: HTTP {seen.afterwards or 'nothing'}")
+    if wrong:
+        return failed(f"the crowd was not kept off: {len(wrong)} observations are wrong", "\n".join(wrong))
+    last = max(each.after_s for each in refused)
+    return passed(
+        f"{len(served)} calls were answered, {len(refused)} refused by the edge within {last:.1f} s; meanwhile "
+        f"{len(seen.others)} calls to another model, the slowest in {max(seen.others):.2f} s",
+        measured={
+            "answered": len(served), "refused": len(refused), "refused_within_s": round(last, 2),
+            "others": len(seen.others), "slowest_other_s": round(max(seen.others), 3),
+        },
+    )  # fmt: skip
