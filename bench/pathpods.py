@@ -99,8 +99,8 @@ def _headers(token: str) -> tuple[str, ...]:
 
 
 def order(ways: Sequence[Way], given: Conditions, most_per_minute: int) -> Obj:
-    """Return what the driver is to have fortio do."""
-    rates = {pathfigures.STEADY: given.rate, pathfigures.CROWD: 0}
+    """Return what the driver is to have fortio do. The crowd comes first: the steady load finds every hop connected."""
+    rates = {pathfigures.CROWD: 0, pathfigures.STEADY: given.rate}
     loads = {
         name: {"rate": rate, "requests": given.requests[name], "connections": given.connections[name]}
         for name, rate in rates.items()

@@ -126,8 +126,8 @@ def measure(order: dict[str, Any]) -> None:
     pace = Pace(order["most_per_minute"])
     ways, loads = order["ways"], order["loads"]
     for number in range(order["rounds"]):
-        for kind, load in loads.items():
-            for name in turned(list(ways), number):
+        for name in turned(list(ways), number):
+            for kind, load in loads.items():
                 # fortio opens each connection with a request of its own.
                 count = load["requests"] + load["connections"]
                 if ways[name]["limited"]:

@@ -48,6 +48,7 @@ def _draw(tenants: Sequence[Tenant], models: Sequence[Model], box: Box) -> list[
 def _gateway(tenant: Tenant, box: Box) -> list[Obj]:
     """A tenant's Gateway, its proxy, and the way to it from Istio's ingress gateway."""
     values = {
+        "drainTime": f"{routes.DRAIN_S}s",
         "edge": names.EDGE,
         "gatewayNamespace": names.GATEWAY_NAMESPACE,
         "host": openai.host(tenant, box.settings.domain),
@@ -57,7 +58,6 @@ def _gateway(tenant: Tenant, box: Box) -> list[Obj]:
         "proxyImage": box.versions.images["envoy-proxy"].ref,
         "service": f"{openai.GATEWAY}-{tenant.name}",
         "tenantGateway": routes.ingress_name(tenant),
-        "drainTime": routes.DRAIN_TIME,
         "untrusted": list(routes.UNTRUSTED),
     }
     made: list[Obj] = render.fill(render.load_objects(box.manifest("gateway/ai.yaml")), values)

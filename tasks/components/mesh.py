@@ -66,7 +66,7 @@ def istiod_objects(box: Box) -> list[Obj]:
         "meshConfig": {
             "accessLogFile": "/dev/stdout",
             "accessLogEncoding": "JSON",
-            "defaultConfig": {"drainDuration": routes.DRAIN_TIME},
+            "defaultConfig": {"drainDuration": f"{routes.DRAIN_S}s"},
             # What reached nobody, and nothing else: a prediction may be anything but idempotent. Istio's own policy
             # tries gRPC's UNAVAILABLE again, which a model may have answered.
             "defaultHttpRetryPolicy": {"attempts": 2, "retryOn": "connect-failure,refused-stream"},
@@ -81,6 +81,9 @@ def gateway_objects(box: Box) -> list[Obj]:
         "service": {"type": box.provider.service_type, "ports": _ports(box)},
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
         "autoscaling": {"enabled": False},
+        # One that is replaced ends when its connections have, and has time for that.
+        "env": {"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true"},
+        "terminationGracePeriodSeconds": routes.DRAIN_S + 10,
     }
     return helm.template(
         box, "istio-gateway", release=names.INGRESS_GATEWAY, namespace=names.ISTIO_NAMESPACE, values=values

@@ -34,8 +34,8 @@ MOST_VALUES = 16
 REQUEST_TIME = "150s"
 """A model at zero starts within it."""
 
-DRAIN_TIME = "160s"
-"""How long a proxy keeps what it knew before a change, for the requests that came before it: longer than any takes."""
+DRAIN_S = 160
+"""Seconds for which a proxy goes on with what it had in hand before a change, or its end: more than REQUEST_TIME."""
 
 PROTECTION: Mapping[str, Any] = {
     "circuitBreaker": {"maxConnections": 256, "maxPendingRequests": 256, "maxParallelRequests": 256},

@@ -13,14 +13,6 @@ from tests.render import naming
 from tests.render.rendering import COMPONENTS, DEFINITION, GRAPH, OWN, Rendering, name_of
 from tests.render.schemas import Schemas
 
-AS_THE_VENDOR_HAS_IT = {
-    ("ingress-gateway", "Deployment istio-system/istio-ingressgateway"): {
-        # The chart writes `env:` and, without values for it, nothing below; to Kubernetes a null is nothing.
-        "spec.template.spec.containers[0].env: null is not array",
-    },
-}
-"""What charts render that is not to the letter of the schema, and does no harm. An entry that is not needed fails."""
-
 THERE_ALREADY = frozenset({"default", "kube-system", names.PLATFORM_NAMESPACE})
 """Namespaces that no component makes: Kubernetes' own, and the one that holds the inventories (kube.inventory)."""
 
@@ -35,11 +27,6 @@ def problems(rendering: Rendering, schemas: Schemas, component: str) -> dict[str
     return {name: wrong for name, wrong in found.items() if wrong}
 
 
-def expected(component: str) -> dict[str, set[str]]:
-    """Return what is known to be wrong with a component's objects."""
-    return {name: wrong for (owner, name), wrong in AS_THE_VENDOR_HAS_IT.items() if owner == component}
-
-
 def one(rendering: Rendering, component: str, kind: str, name: str) -> Obj:
     """Return the one object of a component that has this kind and name."""
     (found,) = (each for each in rendering[component] if (each["kind"], each["metadata"]["name"]) == (kind, name))
@@ -48,13 +35,13 @@ def one(rendering: Rendering, component: str, kind: str, name: str) -> Obj:
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_every_object_is_valid_by_the_pinned_schemas(rendering: Rendering, schemas: Schemas, component: str) -> None:
-    assert problems(rendering, schemas, component) == expected(component)
+    assert problems(rendering, schemas, component) == {}
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_and_by_the_definitions_that_this_source_installs(rendering: Rendering, component: str) -> None:
     """They may be older or newer than the pins (config/packages.yaml says where): objects have to suit both."""
-    assert problems(rendering, rendering.installed, component) == expected(component)
+    assert problems(rendering, rendering.installed, component) == {}
 
 
 def test_nothing_is_in_two_components_or_twice_in_one(rendering: Rendering) -> None:
@@ -198,7 +185,6 @@ def test_clients_reach_the_gateway_as_the_provider_says(rendering: Rendering) ->
 
 def test_the_tables_name_components_that_there_are() -> None:
     assert set(COMPONENTS) >= OWN
-    assert {component for component, _ in AS_THE_VENDOR_HAS_IT} <= set(COMPONENTS)
 
 
 def test_each_kind_has_its_place_in_the_order(schemas: Schemas) -> None:
