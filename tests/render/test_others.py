@@ -1,7 +1,6 @@
 """What reaches a cluster without being a component's object: dry runs, checks, stand-ins; and what users may name."""
 
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from tasks.lib.errors import BadInput, FetchFailed, NotAvailable
 from tasks.lib.kube.api import ApiError, Obj
 from tasks.lib.session import ROOT
 from tasks.lib.tenancy import Tenant
-from tests import boxes
+from tests import boxes, programs
 from tests.fakes import FakeKube
 from tests.render import naming, rendering as module
 from tests.render.rendering import COMPONENTS, Rendering, box, name_of, own, render
@@ -99,12 +98,7 @@ def test_what_verify_makes(schemas: Schemas) -> None:
 
 def standin(path: str) -> ModuleType:
     """Return a module of a stand-in, which belongs to no package."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, STANDINS / path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(STANDINS / path)
 
 
 INGRESS: Obj = {

@@ -1,6 +1,5 @@
 """What each hop costs: the figures and the report, the objects, what may be asked for, and the program in the pod."""
 
-import importlib.util
 import json
 import threading
 import time
@@ -24,6 +23,7 @@ from tasks.lib.kube import wait
 from tasks.lib.modelling import Model
 from tasks.lib.provenance import Provenance
 from tasks.lib.tenancy import Tenant
+from tests import programs
 
 ROOT = Path(__file__).parents[2]
 TOKEN, ECHO_TOKEN = "the-token", "the-echo's-token"
@@ -334,12 +334,7 @@ def test_the_pod_is_heard_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(name="driver", scope="module")
 def _driver() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("driver", ROOT / "manifests" / pathpods.SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(ROOT / "manifests" / pathpods.SCRIPT)
 
 
 class Fortio(BaseHTTPRequestHandler):

@@ -1,10 +1,8 @@
 """The claims about crowds, retries and long calls can fail: each is shown what would be wrong."""
 
-import importlib.util
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from tasks.components import mesh
 from tasks.lib import routes
 from tasks.lib.checks import Verdict
 from tasks.lib.ground import Ground
-from tests import boxes
+from tests import boxes, programs
 
 SERVED = Answer(status=200, after_s=7.0)
 REFUSED = Answer(status=503, after_s=1.5, typed=True)
@@ -223,12 +221,7 @@ def test_answers_that_name_routes_are_short_and_long_and_fit_into_a_filter() -> 
 
 @pytest.fixture(name="echo", scope="module")
 def _echo() -> Iterator[str]:
-    path = Path(__file__).parents[2] / "manifests/verify/echo.py"
-    spec = importlib.util.spec_from_file_location("echo", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = programs.load(boxes.ROOT / "manifests/verify/echo.py")
     server = module.Server(("127.0.0.1", 0), module.Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"

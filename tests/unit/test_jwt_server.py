@@ -1,7 +1,6 @@
 """The program that publishes the key set, over real connections: what it answers, refuses, bounds, and picks up."""
 
 import asyncio
-import importlib.util
 import json
 import os
 import socket
@@ -10,27 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self
 
 import pytest
 
 from tasks.lib import identity, keys
+from tests import programs
 
 PROGRAM = Path(__file__).parents[2] / "manifests/identity/server.py"
 JWKS = "/.well-known/jwks.json"
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("jwt_server", PROGRAM)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-program = _load()
+program = programs.load(PROGRAM)
 
 
 @dataclass(frozen=True, kw_only=True)

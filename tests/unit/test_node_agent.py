@@ -1,14 +1,14 @@
 """The node agent's pure parts: NetworkPolicies as nftables rules, routes, volumes."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests import programs
 
 FOLDER = Path(__file__).parents[2] / "tasks/lib/packages/standins/node-agent"
 
@@ -17,13 +17,7 @@ Obj = dict[str, Any]
 
 def load(name: str) -> ModuleType:
     """Import a module of the stand-in, whose folder is no package."""
-    spec = importlib.util.spec_from_file_location(f"node_agent_{name}", FOLDER / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(FOLDER / f"{name}.py")
 
 
 policy, network, volumes = load("policy"), load("network"), load("volumes")

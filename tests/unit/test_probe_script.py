@@ -1,7 +1,6 @@
 """The script of the probe pods: each way a connection can come out is told apart. It runs as it does in a pod."""
 
 import errno
-import importlib.util
 import json
 import signal
 import socket
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from tasks.lib import probepods
+from tests import programs
 
 SCRIPT = Path(__file__).parents[2] / "manifests" / probepods.SCRIPT
 ORDER = {"connect_s": 1.0, "answer_s": 1.0}
@@ -25,12 +25,7 @@ ORDER = {"connect_s": 1.0, "answer_s": 1.0}
 
 @pytest.fixture(name="probe", scope="module")
 def _probe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("probe", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(SCRIPT)
 
 
 def closed_port() -> int:

@@ -1,10 +1,8 @@
 """The claim about limits can fail: each way in which a limit could not count is shown to its judgement."""
 
-import importlib.util
 import io
 import json
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +14,7 @@ from tasks.lib import limiter
 from tasks.lib.checks import Verdict
 from tasks.lib.ground import Ground
 from tasks.lib.limiter import Reading
-from tests import boxes
+from tests import boxes, programs
 
 RESET = 57
 
@@ -144,13 +142,7 @@ def test_the_reader_has_the_limiters_certificate_and_no_more_than_a_way_to_redis
 
 @pytest.fixture(name="counters", scope="module")
 def _counters() -> ModuleType:
-    path = Path(__file__).parents[2] / "manifests/verify/counters.py"
-    spec = importlib.util.spec_from_file_location("counters", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(boxes.ROOT / "manifests/verify/counters.py")
 
 
 class Redis(io.BytesIO):

@@ -5,14 +5,12 @@ tenants. A stranger asks from before the route is there; and because the moment 
 had on purpose.
 """
 
-import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
 from tasks.checks import echoes
-from tasks.checks.edge import answers
+from tasks.checks.edge import answers, meanwhile
 from tasks.checks.edge.answers import Answer
 from tasks.lib import ground as grounds
 from tasks.lib.checks import Check, Result, Scene, failed, passed
@@ -64,31 +62,17 @@ def _probe(ground: Ground, scene: Scene) -> Result:
         status = grounds.ask(scene.box, model, token, host)
         return "" if status == _OK else f"the new route does not answer yet: HTTP {status}"
 
-    with Scratch(scene.box.kube, "new-routes", scene.box.cancel) as scratch, _strangers(scene, model) as strangers:
+    strangers = set[Answer]()
+
+    def ask() -> None:
+        strangers.add(answers.read(grounds.post(scene.box, model, "", host)))
+
+    with Scratch(scene.box.kube, "new-routes", scene.box.cancel) as scratch, meanwhile.doing(ask, _STEP_S):
         scratch.put(*objects(model, domain))
         if why := scene.observe(obstacle, MADE_S):
             return failed(why)
         telling = [answers.read(grounds.post(scene.box, model, token, {**host, NAME: each})) for each in TELLING]
     return judge(Seen(strangers=strangers, telling=telling))
-
-
-@contextmanager
-def _strangers(scene: Scene, model: Model) -> Iterator[set[Answer]]:
-    """Ask the new route without a token, as fast as it answers, until the block is left."""
-    over, found = threading.Event(), set[Answer]()
-    headers = {"Host": echoes.host(model, scene.box.settings.domain, NAME)}
-
-    def ask() -> None:
-        while not over.wait(_STEP_S):
-            found.add(answers.read(grounds.post(scene.box, model, "", headers)))
-
-    thread = threading.Thread(target=ask, name="strangers", daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        thread.join()
 
 
 def objects(model: Model, domain: str) -> list[Obj]:
