@@ -2,17 +2,24 @@
 
 import copy
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from tasks.lib import routes
+from tasks.lib import ground as grounds, routes
 from tasks.lib.checks import Scene
 from tasks.lib.errors import NotReady
+from tasks.lib.ground import Ground
 from tasks.lib.kube import follow
 from tasks.lib.kube.api import Obj, Ref
 from tasks.lib.modelling import Model
 
 SETTLE_S = 60.0
 
+Line = Mapping[str, Any]
+"""What a model logged of a call: `cell` (its mark), `path`, `headers`."""
+
+_OK = 200
 _CONTAINER = "kserve-container"
 _REVISION = "serving.knative.dev/revision"
 
@@ -28,21 +35,50 @@ def logs(scene: Scene, model: Model, since_s: float) -> Iterator[str]:
         yield follow.read(scene.box.kube, Ref.of(pod), _CONTAINER, sinceSeconds=int(since_s) + 30)
 
 
+def heard(scene: Scene, models: Iterable[Model], run: str, since_s: float) -> list[Line]:
+    """Return what models logged of a run (a part of its marks), up to the call of each that was made last.
+
+    Raises NotReady when that is not in a model's log.
+    """
+    found: list[Line] = []
+
+    def obstacle() -> str:
+        found.clear()
+        for model in models:
+            lines = [each for text in logs(scene, model, since_s) for each in read_log(text, run)]
+            if not any(each["cell"] == end(run) for each in lines):
+                return f"{model.namespace}: the last call is not in the model's log"
+            found.extend({**each, "tenant": model.tenant} for each in lines)
+        return ""
+
+    if why := scene.observe(obstacle, SETTLE_S):
+        raise NotReady(why)
+    return found
+
+
 def reached(scene: Scene, model: Model, mark: str, since_s: float) -> int:
     """Return how many calls with this mark, a User-Agent, reached a model before the one that was made last.
 
     Raises NotReady when that is not in its log.
     """
-    found: list[str] = []
+    return sum(each["cell"] == mark for each in heard(scene, [model], mark, since_s))
 
-    def obstacle() -> str:
-        lines = [line for text in logs(scene, model, since_s) for line in text.splitlines() if mark in line]
-        found[:] = [str(json.loads(line)["cell"]) for line in lines]
-        return "" if end(mark) in found else f"{model.namespace}: the last call is not in the model's log"
 
-    if why := scene.observe(obstacle, SETTLE_S):
-        raise NotReady(why)
-    return found.count(mark)
+def read_log(text: str, run: str) -> list[Line]:
+    """Return the lines of a model's log that are of a run."""
+    found: list[Line] = []
+    for raw in text.splitlines():
+        if run in raw:
+            line = json.loads(raw)
+            found.append({"cell": line["cell"], "path": line["path"], "headers": line["headers"]})
+    return found
+
+
+def seconds(scene: Scene, ground: Ground, model: Model) -> float:
+    """Call a model as its tenant does; return the seconds that it took, below 0 when it was not answered."""
+    begun = time.monotonic()
+    right = grounds.ask(scene.box, model, ground.token(model.tenant)) == _OK
+    return time.monotonic() - begun if right else -1.0
 
 
 def host(model: Model, domain: str, name: str) -> str:

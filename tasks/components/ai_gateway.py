@@ -48,7 +48,7 @@ def _draw(tenants: Sequence[Tenant], models: Sequence[Model], box: Box) -> list[
 def _gateway(tenant: Tenant, box: Box) -> list[Obj]:
     """A tenant's Gateway, its proxy, and the way to it from Istio's ingress gateway."""
     values = {
-        "drainTime": f"{routes.DRAIN_S}s",
+        "drainTime": routes.DRAIN_TIME,
         "edge": names.EDGE,
         "gatewayNamespace": names.GATEWAY_NAMESPACE,
         "host": openai.host(tenant, box.settings.domain),

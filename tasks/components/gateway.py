@@ -92,7 +92,7 @@ def edge_objects(box: Box) -> list[Obj]:
     """The Gateway, its proxy, what is the same for all routes, and the way from Istio's ingress gateway."""
     values = {
         "domain": box.settings.domain,
-        "drainTime": f"{routes.DRAIN_S}s",
+        "drainTime": routes.DRAIN_TIME,
         "istioNamespace": names.ISTIO_NAMESPACE,
         "namespace": names.GATEWAY_NAMESPACE,
         "notFound": routes.NOT_FOUND,

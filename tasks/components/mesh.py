@@ -66,7 +66,7 @@ def istiod_objects(box: Box) -> list[Obj]:
         "meshConfig": {
             "accessLogFile": "/dev/stdout",
             "accessLogEncoding": "JSON",
-            "defaultConfig": {"drainDuration": f"{routes.DRAIN_S}s"},
+            "defaultConfig": {"drainDuration": routes.DRAIN_TIME},
             # What reached nobody, and nothing else: a prediction may be anything but idempotent. Istio's own policy
             # tries gRPC's UNAVAILABLE again, which a model may have answered.
             "defaultHttpRetryPolicy": {"attempts": 2, "retryOn": "connect-failure,refused-stream"},

@@ -37,6 +37,8 @@ REQUEST_TIME = "150s"
 DRAIN_S = 160
 """Seconds for which a proxy goes on with what it had in hand before a change, or its end: more than REQUEST_TIME."""
 
+DRAIN_TIME = f"{DRAIN_S}s"
+
 PROTECTION: Mapping[str, Any] = {
     "circuitBreaker": {"maxConnections": 256, "maxPendingRequests": 256, "maxParallelRequests": 256},
     "timeout": {"tcp": {"connectTimeout": "5s"}, "http": {"requestTimeout": REQUEST_TIME}},

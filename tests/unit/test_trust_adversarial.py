@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.checks import echoes
+from tasks.checks.echoes import Line
 from tasks.checks.trust import adversarial, crowd, forge as forging, frames, malice
-from tasks.checks.trust.adversarial import Line, Seen
+from tasks.checks.trust.adversarial import Seen
 from tasks.checks.trust.crowd import Crowd, Ended
 from tasks.checks.trust.forge import INNER, Case, Target, Want
 from tasks.lib import quantity, rawhttp, routes
@@ -165,7 +167,7 @@ def test_one_wrong_thing_fails(wrong: dict[str, Any], why: str) -> None:
 def test_a_models_log_is_read_for_one_run() -> None:
     mine = json.dumps({"cell": "run-1-a", "path": "/", "headers": {}, "method": "GET"})
     text = f"{mine}\n{mine.replace('run-1', 'run-2')}\nTraceback\n"
-    assert adversarial.read_log(text, "run-1") == [{"cell": "run-1-a", "path": "/", "headers": {}}]
+    assert echoes.read_log(text, "run-1") == [{"cell": "run-1-a", "path": "/", "headers": {}}]
 
 
 # the cases

@@ -13,13 +13,13 @@ from tasks.checks import echoes
 from tasks.checks.edge import answers, meanwhile
 from tasks.checks.edge.answers import Answer
 from tasks.checks.trust import crowd
+from tasks.checks.trust.forge import Forge, Target
 from tasks.lib import gateway, ground as grounds, names, rawhttp, routes
 from tasks.lib.checks import Check, Result, Scene, failed, passed, skipped
 from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
 from tasks.lib.kube import follow
 from tasks.lib.kube.api import Ref
-from tasks.lib.modelling import Model
 from tasks.lib.rawhttp import Address
 
 ID = "edge.circuit-breaker"
@@ -72,17 +72,18 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     ground.open(scene)
     if crowd.room() < TAKEN + BEYOND:
         return skipped(f"this machine does not let us open {TAKEN + BEYOND} connections: ulimit -n {TAKEN * 2}")
-    box, mark = scene.box, f"crowd-{secrets.token_hex(3)}"
-    one, two = ground.models[:2]
+    box, (one, two) = scene.box, ground.models[:2]
+    target = Target.of(one, two, box.settings.domain, ground.token(one.tenant))
+    forge = Forge(target=target, run=f"crowd-{secrets.token_hex(3)}")
+    mark = forge.mark("crowd", "held")
+    request = forge.marked(forge.whole(target=f"{one.predict_path}?hold={HOLD_S}"), "crowd", "held")
     begun, others = time.monotonic(), list[float]()
 
     def call() -> None:
-        asked = time.monotonic()
-        right = grounds.ask(box, two, ground.token(two.tenant)) == _OK
-        others.append(time.monotonic() - asked if right else -1.0)
+        others.append(echoes.seconds(scene, ground, two))
 
     with meanwhile.doing(call, _STEP_S):
-        came = list(_ask_all(scene, Address.of(gateway.url(box)), _request(ground, scene, one, mark)))
+        came = list(_ask_all(scene, Address.of(gateway.url(box)), request))
     afterwards = grounds.ask(box, one, ground.token(one.tenant), {"User-Agent": echoes.end(mark)})
     since = int(time.monotonic() - begun) + 10
     return judge(
@@ -91,16 +92,6 @@ def _probe(ground: Ground, scene: Scene) -> Result:
             reached=echoes.reached(scene, one, mark, since), overflows=_overflows(scene, mark, since, len(came)),
         )
     )  # fmt: skip
-
-
-def _request(ground: Ground, scene: Scene, model: Model, mark: str) -> bytes:
-    body = b'{"instances": []}'
-    head = [
-        f"POST {model.predict_path}?hold={HOLD_S} HTTP/1.1", f"Host: {model.host(scene.box.settings.domain)}",
-        f"User-Agent: {mark}", f"Authorization: Bearer {ground.token(model.tenant)}",
-        "Content-Type: application/json", f"Content-Length: {len(body)}",
-    ]  # fmt: skip
-    return "\r\n".join([*head, "", ""]).encode() + body
 
 
 def _ask_all(scene: Scene, address: Address, request: bytes) -> Iterator[Answer]:
@@ -151,26 +142,7 @@ def judge(seen: Crowd) -> Result:
     """Judge what came of a crowd."""
     served = [each for each in seen.answers if each.status == _OK]
     refused = [each for each in seen.answers if each.status == _REFUSED]
-    wrong = [f"{len(seen.answers)} calls were made, {TAKEN + BEYOND} were to be"] * (
-        len(seen.answers) != TAKEN + BEYOND
-    )
-    if strange := sorted({each.status for each in seen.answers} - {_OK, _REFUSED}):
-        wrong.append(f"answers were {', '.join(str(each or 'nothing') for each in strange)}, too")
-    if not TAKEN <= len(served) <= TAKEN + SLACK:
-        wrong.append(f"{len(served)} calls were taken, {TAKEN} is right")
-    if late := [each for each in refused if each.after_s >= HOLD_S]:
-        wrong.append(f"{len(late)} refusals came after the first answers, the last in {late[-1].after_s:.1f} s")
-    if plain := sum(not each.typed for each in refused):
-        wrong.append(f"{plain} refusals are no errors in JSON")
-    if seen.overflows != len(refused):
-        wrong.append(f"{len(refused)} calls were refused, {seen.overflows} by the edge's limits")
-    if seen.reached != len(served):
-        wrong.append(f"the model was asked {seen.reached} times, and {len(served)} calls were answered")
-    bad = sum(each < 0 for each in seen.others)
-    if bad or not seen.others:
-        wrong.append(f"{bad} of {len(seen.others)} calls to another model were not answered meanwhile")
-    if seen.afterwards != _OK:
-        wrong.append(f"a call afterwards: HTTP {seen.afterwards or 'nothing'}")
+    wrong = [*_wrong_answers(seen, served, refused), *_wrong_others(seen)]
     if wrong:
         return failed(f"the crowd was not kept off: {len(wrong)} observations are wrong", "\n".join(wrong))
     last = max(each.after_s for each in refused)
@@ -182,3 +154,28 @@ def judge(seen: Crowd) -> Result:
             "others": len(seen.others), "slowest_other_s": round(max(seen.others), 3),
         },
     )  # fmt: skip
+
+
+def _wrong_answers(seen: Crowd, served: Sequence[Answer], refused: Sequence[Answer]) -> Iterator[str]:
+    if len(seen.answers) != TAKEN + BEYOND:
+        yield f"{len(seen.answers)} calls were made, {TAKEN + BEYOND} were to be"
+    if strange := sorted({each.status for each in seen.answers} - {_OK, _REFUSED}):
+        yield f"answers were {', '.join(str(each or 'nothing') for each in strange)}, too"
+    if not TAKEN <= len(served) <= TAKEN + SLACK:
+        yield f"{len(served)} calls were taken, {TAKEN} is right"
+    if late := [each for each in refused if each.after_s >= HOLD_S]:
+        yield f"{len(late)} refusals came after the first answers, the last in {late[-1].after_s:.1f} s"
+    if plain := sum(not each.typed for each in refused):
+        yield f"{plain} refusals are no errors in JSON"
+    if seen.overflows != len(refused):
+        yield f"{len(refused)} calls were refused, {seen.overflows} by the edge's limits"
+    if seen.reached != len(served):
+        yield f"the model was asked {seen.reached} times, and {len(served)} calls were answered"
+
+
+def _wrong_others(seen: Crowd) -> Iterator[str]:
+    bad = sum(each < 0 for each in seen.others)
+    if bad or not seen.others:
+        yield f"{bad} of {len(seen.others)} calls to another model were not answered meanwhile"
+    if seen.afterwards != _OK:
+        yield f"a call afterwards: HTTP {seen.afterwards or 'nothing'}"

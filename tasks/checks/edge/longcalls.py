@@ -86,8 +86,8 @@ def _await(scene: Scene, obstacle: Callable[[], str], within_s: float) -> None:
 
 def _begun(scene: Scene, model: Model, mark: str) -> str:
     """Return which calls have not reached the model yet."""
-    lines = [line for text in echoes.logs(scene, model, BEGUN_S) for line in text.splitlines() if f'"{mark}"' in line]
-    return "" if len(lines) == 2 else f"{len(lines)} of 2 calls have reached the model"  # noqa: PLR2004
+    count = sum(len(echoes.read_log(text, mark)) for text in echoes.logs(scene, model, BEGUN_S))
+    return "" if count == 2 else f"{count} of 2 calls have reached the model"  # noqa: PLR2004
 
 
 def _unchanged(ground: Ground, scene: Scene, model: Model) -> str:

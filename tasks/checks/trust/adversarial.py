@@ -4,7 +4,6 @@ Each case is one connection with a mark of its own. What reached a model is read
 right call that is sent last: a request that was smuggled shows there, however it was answered.
 """
 
-import json
 import secrets
 import time
 from collections import Counter
@@ -13,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from tasks.checks import echoes
+from tasks.checks.echoes import Line
 from tasks.checks.trust import crowd, forge as forging, malice
 from tasks.checks.trust.crowd import Crowd, Slow, typed
 from tasks.checks.trust.forge import INNER, Case, Forge, Target, Want
@@ -40,7 +39,6 @@ NOT_IMPLEMENTED = 501
 
 _OVER = ("closed", "reset")
 
-Line = Mapping[str, Any]
 Pods = Mapping[str, tuple[str, int]]
 """Each pod's uid, and how often its containers were started again."""
 
@@ -74,9 +72,7 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     address = Address.of(gateway.url(box))
     one, two = ground.models[:2]
     domain = box.settings.domain
-    target = Target(
-        host=one.host(domain), path=one.predict_path, token=ground.token(one.tenant), other=two.host(domain)
-    )
+    target = Target.of(one, two, domain, ground.token(one.tenant))
     before = _pods(scene, ground)
     begun = time.monotonic()
     with ThreadPoolExecutor(HANDS) as hands:
@@ -85,7 +81,7 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     scene.say(f"{len(sent)} requests were sent; now slow clients and {crowd.room()} connections")
     became = _crowd(ground, scene, address, Forge(target=target, run=run))
     last = [grounds.ask(box, each, ground.token(each.tenant), {"User-Agent": echoes.end(run)}) for each in (one, two)]
-    lines = _logs(scene, ground, run, time.monotonic() - begun)
+    lines = echoes.heard(scene, (one, two), run, time.monotonic() - begun)
     return judge(Seen(heard=list(zip(sent, heard, strict=True)), lines=lines, crowd=became, before=before,
                       after=_pods(scene, ground), last=last))  # fmt: skip
 
@@ -123,41 +119,7 @@ def _crowd(ground: Ground, scene: Scene, address: Address, forge: Forge) -> Crow
 
 
 def _calls(ground: Ground, scene: Scene) -> list[float]:
-    """Call both models as their tenants do; return the seconds of each, below 0 for one that was not answered."""
-    found = []
-    for model in ground.models[:2]:
-        begun = time.monotonic()
-        right = grounds.ask(scene.box, model, ground.token(model.tenant)) == 200  # noqa: PLR2004
-        found.append(time.monotonic() - begun if right else -1.0)
-    return found
-
-
-def _logs(scene: Scene, ground: Ground, run: str, since_s: float) -> list[Line]:
-    """Return what both models logged of this run, up to the last call. Raises NotReady when that is not there."""
-    found: list[Line] = []
-
-    def obstacle() -> str:
-        found.clear()
-        for model in ground.models[:2]:
-            lines = [each for text in echoes.logs(scene, model, since_s) for each in read_log(text, run)]
-            if not any(each["cell"] == echoes.end(run) for each in lines):
-                return f"{model.namespace}: the last call is not in the model's log"
-            found.extend({**each, "tenant": model.tenant} for each in lines)
-        return ""
-
-    if why := scene.observe(obstacle, echoes.SETTLE_S):
-        raise NotReady(why)
-    return found
-
-
-def read_log(text: str, run: str) -> list[Line]:
-    """Return the lines of an echo model's log that are of a run."""
-    found: list[Line] = []
-    for raw in text.splitlines():
-        if run in raw:
-            line = json.loads(raw)
-            found.append({"cell": line["cell"], "path": line["path"], "headers": line["headers"]})
-    return found
+    return [echoes.seconds(scene, ground, each) for each in ground.models[:2]]
 
 
 def _pods(scene: Scene, ground: Ground) -> Pods:

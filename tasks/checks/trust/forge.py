@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tasks.lib.modelling import Model
+
 BODY = b'{"instances": []}'
 INNER = "-inner"
 
@@ -47,6 +49,11 @@ class Target:
     path: str
     token: str = field(repr=False)
     other: str
+
+    @classmethod
+    def of(cls, one: Model, two: Model, domain: str, token: str) -> "Target":
+        """Return a model as its caller knows it, with this token, beside another one."""
+        return cls(host=one.host(domain), path=one.predict_path, token=token, other=two.host(domain))
 
 
 @dataclass(frozen=True, kw_only=True)
