@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -23,12 +23,13 @@ def page(check: Check) -> str:
     return f"{DOCS}#{check.id.replace('.', '')}"
 
 
-def table(findings: Sequence[Finding], marks: Marks) -> str:
-    """Return the findings under the name of their stage, and the totals."""
-    width = min(max((len(each.check.claim) for each in findings), default=0), _CLAIM_WIDTH)
+def table(findings: Sequence[Finding], marks: Marks, *, verdicts: Collection[Verdict] = tuple(Verdict)) -> str:
+    """Return the findings of these verdicts under the name of their stage, and the totals of all."""
+    shown = [each for each in findings if each.result.verdict in verdicts]
+    width = min(max((len(each.check.claim) for each in shown), default=0), _CLAIM_WIDTH)
     blocks = [
-        "\n".join([stage, *(_row(each, marks, width) for each in findings if each.check.stage == stage)])
-        for stage in dict.fromkeys(each.check.stage for each in findings)
+        "\n".join([stage, *(_row(each, marks, width) for each in shown if each.check.stage == stage)])
+        for stage in dict.fromkeys(each.check.stage for each in shown)
     ]
     return "\n".join([*blocks, totals(findings)]) + "\n"
 

@@ -164,11 +164,17 @@ def test_json_is_all_that_is_on_standard_output_and_junit_is_a_file(
     monkeypatch.setattr(tables, "table", table(GOOD, BAD))
     path = tmp_path / "reports/verify.xml"
     verifying.verify(given, verifying.Wanted(as_json=True, junit=str(path)))
-    told = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    told = json.loads(out)
     assert [each["verdict"] for each in told["checks"]] == ["passed", "failed"]
     assert told["checks"][0]["measured"] == {"some_s": 1.5}
     assert told["cluster"] == {"provider": "kind"}
     assert ET.parse(path).getroot().attrib["failures"] == "1"  # noqa: S314 (our own text)
+    told = err.rpartition("\n\n")[2]
+    assert told.startswith("a\n  ✗ bad ")
+    assert told.endswith("\n      no\n      seen\n      docs/reference/checks.md#abad\n1 of 2 checks failed\n")
+    verifying.verify(given, verifying.Wanted(only=["a.good"], as_json=True))
+    assert "\n\n" not in capsys.readouterr().err
 
 
 def test_what_stands_in_the_way_is_found_before_anything_is_done(
