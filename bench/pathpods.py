@@ -57,17 +57,16 @@ class Target:
 
 def model_ways(model: Model, target: Target, domain: str, token: str) -> list[Way]:
     """Return the ways to a model, each with one hop more than the one before."""
-    inside = f"{model.namespace}.svc.cluster.local"
-    gateway = f"{names.INGRESS_GATEWAY}.{names.ISTIO_NAMESPACE}.svc.cluster.local"
-    activator = f"activator-service.{names.KNATIVE_NAMESPACE}.svc.cluster.local"
+    gateway = names.service_host(names.INGRESS_GATEWAY, names.ISTIO_NAMESPACE)
+    activator = names.service_host(names.ACTIVATOR_SERVICE, names.KNATIVE_NAMESPACE)
     revision = (
         f"Knative-Serving-Namespace: {model.namespace}",
         f"Knative-Serving-Revision: {target.revision}",
     )
     hosts: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-        (pathfigures.POD, f"{target.private}.{inside}", ()),
+        (pathfigures.POD, names.service_host(target.private, model.namespace), ()),
         (pathfigures.ACTIVATOR, activator, revision),
-        (pathfigures.LOCAL, f"{model.knative_service}.{inside}", ()),
+        (pathfigures.LOCAL, model.inside, ()),
         (pathfigures.ALL, gateway, (f"Host: {model.host(domain)}",)),
     )
     payload = json.dumps({"instances": list(model.instances)})
@@ -88,7 +87,7 @@ def echo_ways(payload: str, token: str) -> list[Way]:
     )
     return [
         Way(
-            name=name, url=f"http://{service}.{where}.svc.cluster.local/", headers=_headers(token), payload=payload,
+            name=name, url=f"http://{names.service_host(service, where)}/", headers=_headers(token), payload=payload,
             guarded=name == pathfigures.VERIFIED,
         ) for name, service, where in places
     ]  # fmt: skip

@@ -16,9 +16,8 @@ _HTTP, _OK = 80, 200
 
 def ways(model: Model, domain: str, token: str) -> list[Way]:
     """Return the two ways through the mesh: the model's cluster-local URL, and its external one on the gateway."""
-    local = f"{model.knative_service}.{model.namespace}.svc.cluster.local"
-    gateway = f"{names.INGRESS_GATEWAY}.{names.ISTIO_NAMESPACE}.svc.cluster.local"
-    hosts = {INSIDE: (local, ""), GATEWAY: (gateway, model.host(domain))}
+    gateway = names.service_host(names.INGRESS_GATEWAY, names.ISTIO_NAMESPACE)
+    hosts = {INSIDE: (model.inside, ""), GATEWAY: (gateway, model.host(domain))}
     return [
         Way(
             name=name, host=host, port=_HTTP, host_header=header, method="POST",

@@ -43,7 +43,7 @@ def hmac_secret(box: Box) -> list[Obj]:  # noqa: ARG001 (the form of every build
 
 def _chart(box: Box) -> list[Obj]:
     image = box.versions.images["envoy-gateway"].ref
-    host = f"redis.{names.GATEWAY_NAMESPACE}.svc.cluster.local:6379"
+    host = f"{names.service_host(names.REDIS, names.GATEWAY_NAMESPACE)}:6379"
     values: dict[str, Any] = {
         "global": {
             "images": {

@@ -12,7 +12,7 @@ from tasks.lib.box import Box
 from tasks.lib.objects import ObjectsComponent, secret
 from tasks.lib.render import Obj
 
-HOST = f"{names.MODEL_STORE}.{names.PLATFORM_NAMESPACE}.svc.cluster.local"
+HOST = names.service_host(names.MODEL_STORE, names.PLATFORM_NAMESPACE)
 ENDPOINT = f"{HOST}:{names.MODEL_STORE_PORT}"
 URL = f"https://{ENDPOINT}"
 REGION = "us-east-1"

@@ -40,7 +40,7 @@ def _row(session: Session, model: Model) -> dict[str, Any]:
         "state": state,
         "pods": pods,
         "url": prediction.url(session.box, model),
-        "cluster_url": f"http://{model.knative_service}.{model.namespace}.svc.cluster.local",
+        "cluster_url": f"http://{model.inside}",
     }
 
 

@@ -24,7 +24,7 @@ CLIENT = "redis-client"
 READ_S = 60.0
 LIFE_S = 600
 
-_HOST = f"redis.{names.GATEWAY_NAMESPACE}.svc.cluster.local"
+_HOST = names.service_host(names.REDIS, names.GATEWAY_NAMESPACE)
 _PORT = 6379
 _INTERVAL_S = 0.5
 _CERTIFICATES = "/redis-certs"

@@ -54,7 +54,7 @@ class Model:
     @property
     def inside(self) -> str:
         """Its host name inside the cluster."""
-        return f"{self.knative_service}.{self.namespace}.svc.cluster.local"
+        return names.service_host(self.knative_service, self.namespace)
 
     @property
     def predict_path(self) -> str:

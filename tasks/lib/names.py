@@ -31,6 +31,10 @@ INGRESS_GATEWAY = "istio-ingressgateway"
 HTTP_NODE_PORT = 30080
 HTTPS_NODE_PORT = 30443
 
+ACTIVATOR_SERVICE = "activator-service"
+LOCAL_GATEWAY = "knative-local-gateway"
+REDIS = "redis"
+
 MODEL_STORE = "model-store"
 MODEL_STORE_PORT = 7070
 
@@ -47,6 +51,11 @@ ARTEFACT = ".artefact"
 
 _STAMP = "0123abcd"
 """The form of the digest at the end of a Job's name."""
+
+
+def service_host(service: str, namespace: str) -> str:
+    """The host name of a Service, inside the cluster."""
+    return f"{service}.{namespace}.svc.cluster.local"
 
 
 def tenant_namespace(tenant: str) -> str:

@@ -49,7 +49,7 @@ which connects to the next hop, and tries again by the mesh's policy what reache
 _API = "gateway.envoyproxy.io/v1alpha1"
 _GATEWAY_API = "gateway.networking.k8s.io"
 _BACKEND = "local-gateway"
-_LOCAL_GATEWAY = f"knative-local-gateway.{names.ISTIO_NAMESPACE}.svc.cluster.local"
+_LOCAL_GATEWAY = names.service_host(names.LOCAL_GATEWAY, names.ISTIO_NAMESPACE)
 
 
 def tenant_objects(tenant: Tenant, domain: str, jwks: Mapping[str, Any], revoked: Iterable[str]) -> list[Obj]:
@@ -211,7 +211,7 @@ def _certificate(tenant: Tenant, domain: str) -> list[Obj]:
         "tls": {"mode": "SIMPLE", "credentialName": name, "minProtocolVersion": "TLSV1_2"},
         "hosts": hosts,
     }
-    port = {"host": f"{names.EDGE}.{names.GATEWAY_NAMESPACE}.svc.cluster.local", "port": {"number": 80}}
+    port = {"host": names.service_host(names.EDGE, names.GATEWAY_NAMESPACE), "port": {"number": 80}}
     way = {"route": [{"destination": port}]}
     objects = (
         ("cert-manager.io/v1", "Certificate", certificate),

@@ -13,12 +13,14 @@ from tasks.checks.trust.changes import judge_rotation, unlike
 from tasks.checks.trust.layers import Layer, Line, Logs, Seen, layer_of
 from tasks.checks.trust.mutants import Mutant
 from tasks.checks.trust.mutation import Fate
-from tasks.checks.trust.seats import Verdict
+from tasks.checks.trust.seats import Proxy, Readers, Verdict
 from tasks.lib.checks import Result, Verdict as Came
 from tasks.lib.ground import Ground
+from tasks.lib.kube.api import Ref
 from tasks.lib.probepods import Attempt, Way
 from tasks.lib.tokenkinds import Kind
 from tests import boxes
+from tests.fakes import FakeKube
 
 GROUND = Ground()
 CALLERS = [each.name for each in GROUND.tenants]
@@ -194,6 +196,18 @@ def test_what_is_wrong_with_a_cell(asked: Cell, came: Attempt, said: str) -> Non
 def test_a_control_that_connects_makes_a_time_out_a_closed_way() -> None:
     closed, came = cell(layer=Layer.NETWORK, status=0, control="d"), attempt(connect="timed out")
     assert seats.wrong(closed, came, layer_of(came, [], AT_EDGE), attempt()) == ""
+
+
+def test_the_log_of_a_pod_that_comes_later_is_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    followed: list[str] = []
+    monkeypatch.setattr(seats, "Follower", lambda _, pod, container, __: followed.append(f"{pod.name} {container}"))
+    there = [Proxy(what=AT_MODEL, pod=Ref("v1", "Pod", "tenant-a", "one"))]
+    readers = Readers(FakeKube(), Logs(), lambda: there)
+    readers.refresh()
+    there.append(Proxy(what=AT_MODEL, pod=Ref("v1", "Pod", "tenant-a", "two")))
+    readers.refresh()
+    readers.refresh()
+    assert followed == ["one istio-proxy", "two istio-proxy"]
 
 
 def test_a_cell_that_was_not_asked_is_wrong() -> None:

@@ -30,7 +30,6 @@ DISCARD_PORT = 9
 """Where nobody listens: a service of RFC 863 that no node has."""
 
 _OK, _UNREACHED, _BROKEN = 200, 503, 502
-_LOCAL_GATEWAY = "knative-local-gateway"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ def _calls(scene: Scene, ground: Ground, statuses: set[int]) -> Counter[int]:
 def _addresses(scene: Scene) -> tuple[Sequence[Obj], str]:
     """Return where the cluster-local gateway listens, as the cluster has it, and the address of a node."""
     kube = scene.box.kube
-    chosen = f"kubernetes.io/service-name={_LOCAL_GATEWAY}"
+    chosen = f"kubernetes.io/service-name={names.LOCAL_GATEWAY}"
     slices = kube.list("discovery.k8s.io/v1", "EndpointSlice", names.ISTIO_NAMESPACE, chosen)
     nodes = [
         str(each["address"])
@@ -105,12 +104,12 @@ def _addresses(scene: Scene) -> tuple[Sequence[Obj], str]:
         if each["type"] == "InternalIP" and "." in each["address"]
     ]
     if not slices or not nodes:
-        raise NotReady(f"{_LOCAL_GATEWAY} has no address, or no node has one of IPv4")
+        raise NotReady(f"{names.LOCAL_GATEWAY} has no address, or no node has one of IPv4")
     return slices, nodes[0]
 
 
 def _inside(model: Model) -> str:
-    return f"{NAME}.{model.namespace}.svc.cluster.local"
+    return names.service_host(NAME, model.namespace)
 
 
 def objects(model: Model, domain: str, here: Sequence[Obj], nobody: str) -> list[Obj]:

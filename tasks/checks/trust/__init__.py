@@ -48,6 +48,7 @@ def checks(ground: Ground, tenants: Sequence[Tenant], models: Sequence[Model], *
         found.append(
             Check(
                 id=MUTATION, stage=STAGE, needs=(MATRIX,), after=(ROTATION,), timeout_s=mutation.TIMEOUT_S,
+                exclusive=True,  # what it takes away, others are asking about
                 claim="the matrix turns red for every policy and setting that is taken away",
                 probe=hushed(ground, partial(mutation.probe, brief)),
                 fix="a cell that notices it, in tasks/checks/trust",

@@ -63,15 +63,14 @@ class Target:
 
     def asks(self, domain: str) -> dict[str, Way]:
         """Return the four ways to the model, without a token."""
-        space, local = self.model.namespace, "svc.cluster.local"
-        inside = f"{self.model.knative_service}.{self.model.namespace}.{local}"
+        space = self.model.namespace
         knative = {"Knative-Serving-Namespace": space, "Knative-Serving-Revision": self.revision}
         hosts: dict[str, tuple[str, str, Mapping[str, str]]] = {
-            EDGE: (f"{names.INGRESS_GATEWAY}.{names.ISTIO_NAMESPACE}.{local}", self.model.host(domain), {}),
-            LOCAL: (inside, "", {}),
+            EDGE: (names.service_host(names.INGRESS_GATEWAY, names.ISTIO_NAMESPACE), self.model.host(domain), {}),
+            LOCAL: (self.model.inside, "", {}),
             # By their own names: a sidecar goes by the Host, and would take the model's to the local gateway.
-            ACTIVATOR: (f"activator-service.{names.KNATIVE_NAMESPACE}.{local}", "", knative),
-            POD: (f"{self.revision}-private.{space}.{local}", "", {}),
+            ACTIVATOR: (names.service_host(names.ACTIVATOR_SERVICE, names.KNATIVE_NAMESPACE), "", knative),
+            POD: (names.service_host(f"{self.revision}-private", space), "", {}),
         }
         body = {"instances": list(self.model.instances)}
         return {

@@ -1,7 +1,8 @@
 """The probe pods of the matrix, the proxies whose logs are read, and a look at what came of every cell."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,6 +25,7 @@ from tasks.lib.checks import Scene
 from tasks.lib.errors import NotReady
 from tasks.lib.kube import parallel
 from tasks.lib.kube.api import Ref
+from tasks.lib.kube.client import Kube
 from tasks.lib.kube.follow import Follower
 from tasks.lib.objects import namespace
 from tasks.lib.probepods import Attempt, ProbePod, Rounds
@@ -62,7 +64,7 @@ class Seats:
     pods: Mapping[Seat, ProbePod]
     refs: Sequence[Ref]
     logs: Logs
-    followers: Sequence[Follower]
+    readers: "Readers"
 
     def mark(self) -> dict[Seat, int]:
         """Return, for each seat, the number above which rounds certainly begin after now."""
@@ -74,6 +76,8 @@ class Seats:
 
         They are the newest but one, and the one before. What the proxies say of the newest may not be written yet.
         """
+        with contextlib.suppress(NotReady):  # what has no pod at this moment answers nothing, and that shows
+            self.readers.refresh()
         rounds = self._rounds({}, kept=_KEPT_ROUNDS)
         return [
             verdicts(self.cells, {seat: each[at] for seat, each in rounds.items()}, self.logs)
@@ -113,7 +117,26 @@ class Seats:
 
     def leave(self) -> None:
         """Read no more logs."""
-        for each in self.followers:
+        self.readers.stop()
+
+
+class Readers:
+    """Reads the logs of all proxies, also of those that come later: a model that is asked much gets more pods."""
+
+    def __init__(self, kube: Kube, logs: Logs, proxies: Callable[[], Iterable[Proxy]]) -> None:
+        self._kube, self._logs, self._proxies = kube, logs, proxies
+        self._followers: dict[Proxy, Follower] = {}
+
+    def refresh(self) -> None:
+        """Begin to read what is new. Raises NotReady when a proxy that has to be there is not."""
+        for each in self._proxies():
+            if each not in self._followers:
+                take = partial(self._logs.take, each.what)
+                self._followers[each] = Follower(self._kube, each.pod, each.container, take)
+
+    def stop(self) -> None:
+        """Read no more."""
+        for each in self._followers.values():
             each.stop()
 
 
@@ -201,12 +224,10 @@ def take(
     refs = {seat: make(seat) for seat in Seat}
     pods = {seat: probepods.started(scene, ref, seat) for seat, ref in refs.items()}
     asking = {seat: pod for seat, pod in pods.items() if seat in by}
-    logs, kube = Logs(), scene.box.kube
-    followers = [
-        Follower(kube, each.pod, each.container, partial(logs.take, each.what))
-        for each in _proxies(scene, targets, refs)
-    ]
-    return Seats(cells=cells, pods=asking, refs=list(refs.values()), logs=logs, followers=followers)
+    logs = Logs()
+    readers = Readers(scene.box.kube, logs, lambda: _proxies(scene, targets, refs))
+    readers.refresh()
+    return Seats(cells=cells, pods=asking, refs=list(refs.values()), logs=logs, readers=readers)
 
 
 def _proxies(scene: Scene, targets: Sequence[Target], refs: Mapping[Seat, Ref]) -> list[Proxy]:

@@ -32,9 +32,7 @@ AT_EDGES_SIDECAR = "the edge's sidecar"
 
 Place = tuple[str, int]
 
-_LOCAL = "svc.cluster.local"
-_GATEWAY = f"{names.GATEWAY_NAMESPACE}.{_LOCAL}"
-_HTTP, _HTTPS, _XDS, _REDIS, _ISTIOD = 80, 443, 18000, 6379, 15012
+_HTTP, _HTTPS, _XDS, _LIMITER, _REDIS, _ISTIOD = 80, 443, 18000, 8081, 6379, 15012
 
 
 def service(name: str, namespace: str, selector: Mapping[str, str], ports: Sequence[int]) -> Obj:
@@ -102,7 +100,7 @@ def cells(targets: Sequence[Target]) -> Iterator[Cell]:
 def _network(targets: Sequence[Target]) -> Iterator[Cell]:
     """Kept out by the network: each beside the control that gets through."""
     inside, last = _inside(targets), targets[-1].model.namespace
-    bystander = {"the bystander": (f"verify-{Seat.BYSTANDER}.{last}.{_LOCAL}", LISTEN_PORT)}
+    bystander = {"the bystander": (names.service_host(f"verify-{Seat.BYSTANDER}", last), LISTEN_PORT)}
     for what, place in {**inside, **bystander, **_platform()}.items():
         yield _connect(f"network/control to {what}", Seat.CONTROL, place, Layer.CONNECTED)
         yield _connect(f"network/outside to {what}", Seat.OUTSIDE, place, Layer.NETWORK, f"network/control to {what}")
@@ -113,7 +111,7 @@ def _network(targets: Sequence[Target]) -> Iterator[Cell]:
         yield _connect(f"network/tenant to {what}", Seat.TENANT, place, Layer.NETWORK, f"network/outside to {what}")
     lonely, itself = "a tenant's pod", "network/tenant to itself"  # which no policy but default-deny selects
     yield _connect(itself, Seat.TENANT, ("127.0.0.1", LISTEN_PORT), Layer.CONNECTED)
-    place = (f"verify-{Seat.TENANT}.{targets[0].model.namespace}.{_LOCAL}", LISTEN_PORT)
+    place = (names.service_host(f"verify-{Seat.TENANT}", targets[0].model.namespace), LISTEN_PORT)
     yield _connect(f"network/outside to {lonely}", Seat.OUTSIDE, place, Layer.NETWORK, itself)
     for target in targets:  # what the policy for Knative's namespace lets in, and what not even it does
         places = {port: (_direct(target), port) for port in (QUEUE_PORT, SERVER_PORT)}
@@ -134,7 +132,7 @@ _PORTS = {QUEUE_PORT: "queue-proxy", SERVER_PORT: "model server"}
 
 
 def _direct(target: Target) -> str:
-    return f"{DIRECT}.{target.model.namespace}.{_LOCAL}"
+    return names.service_host(DIRECT, target.model.namespace)
 
 
 def _inside(targets: Sequence[Target]) -> dict[str, Place]:
@@ -145,33 +143,34 @@ def _inside(targets: Sequence[Target]) -> dict[str, Place]:
 
 def _platform() -> dict[str, Place]:
     """What only parts of the platform may talk to."""
-    return {
-        "the edge's proxy": (f"{names.EDGE}.{_GATEWAY}", _HTTP),
-        "the edge's control plane": (f"envoy-gateway.{_GATEWAY}", _XDS),
-        "the limiter": (f"envoy-ratelimit.{_GATEWAY}", 8081),
-        "the limiter's memory": (f"redis.{_GATEWAY}", _REDIS),
-        "the model store": (f"{names.MODEL_STORE}.{names.PLATFORM_NAMESPACE}.{_LOCAL}", names.MODEL_STORE_PORT),
-    }
+    places = (
+        ("the edge's proxy", names.EDGE, names.GATEWAY_NAMESPACE, _HTTP),
+        ("the edge's control plane", "envoy-gateway", names.GATEWAY_NAMESPACE, _XDS),
+        ("the limiter", "envoy-ratelimit", names.GATEWAY_NAMESPACE, _LIMITER),
+        ("the limiter's memory", names.REDIS, names.GATEWAY_NAMESPACE, _REDIS),
+        ("the model store", names.MODEL_STORE, names.PLATFORM_NAMESPACE, names.MODEL_STORE_PORT),
+    )
+    return {what: (names.service_host(service, space), port) for what, service, space, port in places}
 
 
 def _open() -> dict[str, Place]:
     """What others may talk to, and a tenant's pods may not: their only way is the edge."""
-    istio = f"{names.ISTIO_NAMESPACE}.{_LOCAL}"
-    return {
-        "the ingress gateway": (f"{names.INGRESS_GATEWAY}.{istio}", _HTTP),
-        "the local gateway": (f"knative-local-gateway.{istio}", _HTTP),
-        "the activator": (f"activator-service.{names.KNATIVE_NAMESPACE}.{_LOCAL}", _HTTP),
-        "the autoscaler": (f"autoscaler.{names.KNATIVE_NAMESPACE}.{_LOCAL}", SERVER_PORT),
-        "the API server": (f"kubernetes.default.{_LOCAL}", _HTTPS),
-        "the JWT server": (f"{names.JWT_SERVER}.{names.PLATFORM_NAMESPACE}.{_LOCAL}", names.JWT_SERVER_PORT),
-    }
+    places = (
+        ("the ingress gateway", names.INGRESS_GATEWAY, names.ISTIO_NAMESPACE, _HTTP),
+        ("the local gateway", names.LOCAL_GATEWAY, names.ISTIO_NAMESPACE, _HTTP),
+        ("the activator", names.ACTIVATOR_SERVICE, names.KNATIVE_NAMESPACE, _HTTP),
+        ("the autoscaler", "autoscaler", names.KNATIVE_NAMESPACE, SERVER_PORT),
+        ("the API server", "kubernetes", "default", _HTTPS),
+        ("the JWT server", names.JWT_SERVER, names.PLATFORM_NAMESPACE, names.JWT_SERVER_PORT),
+    )
+    return {what: (names.service_host(service, space), port) for what, service, space, port in places}
 
 
 def _needed() -> Iterator[Cell]:
     """What a tenant's pods need: names (all these have some), their artefacts, and certificates for their sidecars."""
     store = _platform()["the model store"]
     yield _connect("network/tenant to the model store", Seat.TENANT, store, Layer.CONNECTED)
-    istiod = (f"istiod.{names.ISTIO_NAMESPACE}.{_LOCAL}", _ISTIOD)
+    istiod = (names.service_host("istiod", names.ISTIO_NAMESPACE), _ISTIOD)
     yield _connect("network/tenant to the mesh's control plane", Seat.TENANT, istiod, Layer.CONNECTED)
 
 
@@ -183,10 +182,10 @@ def _mutual(targets: Sequence[Target]) -> Iterator[Cell]:
         ACTIVATOR: (Seat.OUTSIDE, opened["the activator"]),
         "autoscaler": (Seat.OUTSIDE, opened["the autoscaler"]),
         EDGE: (Seat.CONTROL, _platform()["the edge's proxy"]),
-        "bystander": (Seat.CONTROL, (f"verify-{Seat.BYSTANDER}.{last}.{_LOCAL}", LISTEN_PORT)),
+        "bystander": (Seat.CONTROL, (names.service_host(f"verify-{Seat.BYSTANDER}", last), LISTEN_PORT)),
         "Knative's namespace": (
             Seat.OUTSIDE,
-            (f"verify-{Seat.KNATIVE}.{names.KNATIVE_NAMESPACE}.{_LOCAL}", LISTEN_PORT),
+            (names.service_host(f"verify-{Seat.KNATIVE}", names.KNATIVE_NAMESPACE), LISTEN_PORT),
         ),
     }
     for target in targets:
@@ -206,7 +205,7 @@ def _strangers(targets: Sequence[Target]) -> Iterator[Cell]:
         "the bystander": (Seat.BYSTANDER, last), "a pod of Knative's namespace": (Seat.KNATIVE, names.KNATIVE_NAMESPACE)
     }  # fmt: skip
     for what, (seat, space) in places.items():
-        place = (f"verify-{seat}.{space}.{_LOCAL}", LISTEN_PORT)
+        place = (names.service_host(f"verify-{seat}", space), LISTEN_PORT)
         yield _ask(f"mesh/stranger to {what}", Seat.MESH, place, at=f"{what}'s sidecar", **stranger)
 
 
