@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import pathfigures
 from bench.pathfigures import Conditions
-from tasks.lib import isolation, names, tenancy
+from tasks.lib import isolation, names, shortpods, tenancy
 from tasks.lib.keys import Jwks
 from tasks.lib.modelling import Model
 from tasks.lib.objects import namespace, secret
@@ -32,6 +32,7 @@ READY_S, RUN_S = 120, 300
 
 _FORTIO_PORT, _QUEUE_PORT = 8079, 8012
 _ORDER, _FOLDER = "order.json", "/order"
+_MEMORY = "256Mi"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +115,10 @@ def order(ways: Sequence[Way], given: Conditions, most_per_minute: int) -> Obj:
 def caller(name: str, told: Obj, images: Mapping[str, str], script: Path, life_s: float) -> tuple[Obj, Obj]:
     """Return the Secret with the order, and the pod that carries it out. fortio listens on the pod's loopback alone."""
     fortio = _fortio("load", images[FORTIO], f"127.0.0.1:{_FORTIO_PORT}", cpu="1")
-    driver = _container(
-        DRIVER, images[PYTHON], ["python", "-c", script.read_text(encoding="utf-8"), f"{_FOLDER}/{_ORDER}"]
-    )
+    command = ["python", "-c", script.read_text(encoding="utf-8"), f"{_FOLDER}/{_ORDER}"]
+    driver = shortpods.container(DRIVER, images[PYTHON], command, cpu="200m", memory=_MEMORY)
     driver["volumeMounts"] = [{"name": "order", "mountPath": _FOLDER, "readOnly": True}]
-    made = _pod(name, names.KNATIVE_NAMESPACE, [fortio, driver], life_s=life_s, mesh=True)
+    made = shortpods.pod(name, names.KNATIVE_NAMESPACE, [fortio, driver], life_s=life_s, mesh=True)
     made["spec"]["volumes"] = [{"name": "order", "secret": {"secretName": name}}]
     return secret(name, names.KNATIVE_NAMESPACE, {_ORDER: json.dumps(told)}), made
 
@@ -140,10 +140,8 @@ def echoes(image: str, jwks: Jwks, life_s: float) -> list[Obj]:
 def _echo(name: str, where: str, image: str, labels: Mapping[str, str], *, life_s: float, mesh: bool) -> list[Obj]:
     """Return a pod that answers with what it was sent, where queue-proxy listens in a model's, and its Service."""
     chosen = {"app": name}
-    pod = _pod(
-        name, where, [_fortio("echo", image, str(_QUEUE_PORT), "-ui-path", "", cpu="1")], life_s=life_s, mesh=mesh
-    )
-    pod["metadata"]["labels"] |= {**chosen, **labels}
+    container = _fortio("echo", image, str(_QUEUE_PORT), "-ui-path", "", cpu="1")
+    pod = shortpods.pod(name, where, [container], life_s=life_s, mesh=mesh, labels={**chosen, **labels})
     port = {"name": "http", "port": 80, "targetPort": _QUEUE_PORT}
     service = {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": where},
@@ -156,35 +154,4 @@ def _fortio(name: str, image: str, listen: str, *more: str, cpu: str) -> Obj:
     """Return a fortio that serves. What is said at the level below warnings would have headers in it, and so tokens."""
     closed = [word for kind in ("tcp", "udp", "grpc", "redirect") for word in (f"-{kind}-port", "disabled")]
     words = ["server", "-loglevel", "warning", "-http-port", listen, *closed, *more]
-    return {**_container(name, image, [], cpu=cpu), "args": words}
-
-
-def _container(name: str, image: str, command: list[str], cpu: str = "200m") -> Obj:
-    return {
-        "name": name,
-        "image": image,
-        **({"command": command} if command else {}),
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": cpu, "memory": "256Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-    }
-
-
-def _pod(name: str, where: str, containers: list[Obj], *, life_s: float, mesh: bool) -> Obj:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": where, "labels": {"sidecar.istio.io/inject": str(mesh).lower()}},
-        "spec": {
-            "restartPolicy": "Never",
-            "activeDeadlineSeconds": int(life_s),
-            "terminationGracePeriodSeconds": 1,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": containers,
-        },
-    }
+    return {**shortpods.container(name, image, cpu=cpu, memory=_MEMORY), "args": words}

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tasks.lib import shortpods
 from tasks.lib.checks import Scene
 from tasks.lib.errors import NotReady, Refused
 from tasks.lib.kube import follow, pods
@@ -140,56 +141,21 @@ def pod(
 ) -> Obj:  # fmt: skip
     """Return a probe pod, of the mesh or outside it, that is small enough for any quota.
 
-    Outside the mesh it meets the `restricted` standard; a sidecar's init container does not. Its order is in a Secret
-    of its own name, because there may be tokens in it.
+    Its order is in a Secret of its own name, because there may be tokens in it.
     """
     name = f"{PREFIX}{role}-{secrets.token_hex(3)}"
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {ROLE_LABEL: role, "sidecar.istio.io/inject": str(mesh).lower()},
-        },
-        "spec": {
-            "restartPolicy": "Never",
-            "activeDeadlineSeconds": int(life_s) + 60,
-            "terminationGracePeriodSeconds": 1,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            # Where names do not resolve, this is soon known.
-            "dnsConfig": {
-                "options": [
-                    {"name": "ndots", "value": "1"},
-                    {"name": "timeout", "value": "1"},
-                    {"name": "attempts", "value": "1"},
-                ]
-            },
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [_container(scene, script)],
-            "volumes": [{"name": "order", "secret": {"secretName": name}}],
-        },
-    }
-
-
-def _container(scene: Scene, script: str) -> Obj:
     program = scene.box.manifest(script).read_text(encoding="utf-8")
-    return {
-        "name": CONTAINER,
-        "image": scene.box.versions.images[IMAGE].ref,
-        "command": ["python", "-c", program, f"{_FOLDER}/{_ORDER}"],
-        "volumeMounts": [{"name": "order", "mountPath": _FOLDER, "readOnly": True}],
-        "resources": {
-            "requests": {"cpu": "10m", "memory": "32Mi"},
-            "limits": {"cpu": "500m", "memory": "128Mi"},
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-    }
+    command = ["python", "-c", program, f"{_FOLDER}/{_ORDER}"]
+    container = shortpods.container(
+        CONTAINER, scene.box.versions.images[IMAGE].ref, command, cpu="500m", memory="128Mi"
+    )
+    container["volumeMounts"] = [{"name": "order", "mountPath": _FOLDER, "readOnly": True}]
+    made = shortpods.pod(name, namespace, [container], life_s=life_s + 60, mesh=mesh, labels={ROLE_LABEL: role})
+    made["spec"]["volumes"] = [{"name": "order", "secret": {"secretName": name}}]
+    # Where names do not resolve, this is soon known.
+    options = {"ndots": "1", "timeout": "1", "attempts": "1"}
+    made["spec"]["dnsConfig"] = {"options": [{"name": option, "value": value} for option, value in options.items()]}
+    return made
 
 
 def make(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, *, mesh: bool = False) -> Ref:
