@@ -1,10 +1,12 @@
 """The model of a scratch tenant of `invoke verify`: says what reached it, with nothing but Python's own library.
 
 Every request is answered with 200 and what it was: method, path, headers, and how long its body is. The same goes to
-the log, one line of JSON for each, so that what came in can be told from what was answered. A token is never repeated.
+the log, one numbered line of JSON for each, so that what came in can be told from what was answered, and one line that
+is read twice from two that are alike. A token is never repeated.
 In a query, `hold=SECONDS` makes it take its time, and `drop` makes it close the connection without an answer.
 """
 
+import itertools
 import json
 import signal
 import sys
@@ -19,6 +21,7 @@ MOST_HOLD_S = 200.0
 MOST_BODY = 64 * 1024 * 1024
 
 _written = threading.Lock()
+_numbers = itertools.count(1)
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -42,7 +45,7 @@ class Echo(BaseHTTPRequestHandler):
             "authorized": "authorization" in self.headers,
         }  # fmt: skip
         with _written:
-            print(json.dumps({"cell": headers.get("user-agent", ""), **seen}), flush=True)
+            print(json.dumps({"number": next(_numbers), "cell": headers.get("user-agent", ""), **seen}), flush=True)
         asked = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
         if "hold" in asked:
             time.sleep(min(float(asked["hold"][0]), MOST_HOLD_S))

@@ -3,21 +3,21 @@
 import copy
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tasks.lib import ground as grounds, routes
 from tasks.lib.checks import Scene
 from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
-from tasks.lib.kube import follow
 from tasks.lib.kube.api import Obj, Ref
+from tasks.lib.kube.follow import Recording
 from tasks.lib.modelling import Model
 
 SETTLE_S = 60.0
 
 Line = Mapping[str, Any]
-"""What a model logged of a call: `cell` (its mark), `path`, `headers`."""
+"""What a model logged of a call: `cell` (its mark), `path`, `headers`, and the `tenant` whose model it is."""
 
 _OK = 200
 _CONTAINER = "kserve-container"
@@ -29,49 +29,57 @@ def end(mark: str) -> str:
     return f"{mark}-end"
 
 
-def logs(scene: Scene, model: Model, since_s: float) -> Iterator[str]:
-    """Yield the log of each of a model's pods, as it was written in about so many seconds."""
-    for pod in scene.box.kube.list("v1", "Pod", model.namespace, _REVISION, heads=True):
-        yield follow.read(scene.box.kube, Ref.of(pod), _CONTAINER, sinceSeconds=int(since_s) + 30)
+class Ears:
+    """Hears what models log of a run, a part of its calls' marks, until they are closed.
 
-
-def heard(scene: Scene, models: Iterable[Model], run: str, since_s: float) -> list[Line]:
-    """Return what models logged of a run (a part of its marks), up to the call of each that was made last.
-
-    Raises NotReady when that is not in a model's log.
+    A log that is read when all is over may have been rotated, and not have it any more.
     """
-    found: list[Line] = []
 
-    def obstacle() -> str:
-        found.clear()
-        for model in models:
-            lines = [each for text in logs(scene, model, since_s) for each in read_log(text, run)]
-            if not any(each["cell"] == end(run) for each in lines):
-                return f"{model.namespace}: the last call is not in the model's log"
-            found.extend({**each, "tenant": model.tenant} for each in lines)
-        return ""
+    def __init__(self, scene: Scene, models: Iterable[Model], run: str) -> None:
+        self._scene, self._run = scene, run
+        self._recordings = {model.tenant: _recording(scene, model, run) for model in models}
 
-    if why := scene.observe(obstacle, SETTLE_S):
-        raise NotReady(why)
-    return found
+    def heard(self) -> list[Line]:
+        """Return what the models were asked by now."""
+        return [
+            {**line, "tenant": tenant}
+            for tenant, recording in self._recordings.items()
+            for line in read_lines(recording.lines())
+        ]
+
+    def all(self) -> list[Line]:
+        """Return what they were asked before the call of each that was made last. Raises NotReady without that."""
+        found: list[Line] = []
+
+        def obstacle() -> str:
+            found[:] = self.heard()
+            missing = {*self._recordings} - {each["tenant"] for each in found if each["cell"] == end(self._run)}
+            return f"{min(missing)}: the last call is not in the model's log" if missing else ""
+
+        if why := self._scene.observe(obstacle, SETTLE_S):
+            raise NotReady(why)
+        return found
+
+    def reached(self, mark: str) -> int:
+        """Return how many calls with a mark reached the models. Raises NotReady as `all`."""
+        return sum(each["cell"] == mark for each in self.all())
+
+    def close(self) -> None:
+        """Hear no more."""
+        for each in self._recordings.values():
+            each.close()
 
 
-def reached(scene: Scene, model: Model, mark: str, since_s: float) -> int:
-    """Return how many calls with this mark, a User-Agent, reached a model before the one that was made last.
-
-    Raises NotReady when that is not in its log.
-    """
-    return sum(each["cell"] == mark for each in heard(scene, [model], mark, since_s))
+def _recording(scene: Scene, model: Model, run: str) -> Recording:
+    kube = scene.box.kube
+    pods = kube.list("v1", "Pod", model.namespace, _REVISION, heads=True)
+    return Recording(kube, [(Ref.of(each), _CONTAINER) for each in pods], run)
 
 
-def read_log(text: str, run: str) -> list[Line]:
-    """Return the lines of a model's log that are of a run."""
-    found: list[Line] = []
-    for raw in text.splitlines():
-        if run in raw:
-            line = json.loads(raw)
-            found.append({"cell": line["cell"], "path": line["path"], "headers": line["headers"]})
-    return found
+def read_lines(lines: Iterable[str]) -> list[Line]:
+    """Read what an echo logged."""
+    found = map(json.loads, lines)
+    return [{"cell": each["cell"], "path": each["path"], "headers": each["headers"]} for each in found]
 
 
 def seconds(scene: Scene, ground: Ground, model: Model) -> float:

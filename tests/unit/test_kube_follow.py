@@ -1,6 +1,8 @@
 """Logs that are read as they are written, from a real HTTP server on this machine."""
 
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,15 @@ def test_a_follower_goes_on_after_an_end_and_a_failure_until_it_is_stopped(
         follower.join()
     assert taken[0] == "first"
     assert "no" not in taken
+
+
+def test_a_recording_has_the_lines_with_its_word_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PAUSE_S", 0.01)
+    with running() as server:
+        server.routes[f"GET {PATH}"] = in_turn((200, "mine 1\nother\n"), (200, "mine 1\nmine 2\n"))
+        kube = Kube(write(tmp_path / "config", server.url))
+        with closing(follow.Recording(kube, [(POD, "envoy")], "mine")) as recording:
+            until = time.monotonic() + 10
+            while len(recording.lines()) < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            assert recording.lines() == ["mine 1", "mine 2"]

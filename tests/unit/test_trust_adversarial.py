@@ -5,22 +5,25 @@ import resource
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from tasks.checks import echoes
-from tasks.checks.echoes import Line
+from tasks.checks.echoes import Ears, Line
 from tasks.checks.trust import adversarial, crowd, forge as forging, frames, malice
 from tasks.checks.trust.adversarial import Seen
 from tasks.checks.trust.crowd import Crowd, Ended
 from tasks.checks.trust.forge import INNER, Case, Target, Want
 from tasks.lib import quantity, rawhttp, routes
 from tasks.lib.checks import Verdict
+from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
 from tasks.lib.rawhttp import Heard, Response
 from tests import boxes
+from tests.fakes import FakeKube
 
 TARGET = Target(host="one.example", path="/v1/models/echo:predict", token="t.t.t", other="two.example")  # noqa: S106 (nobody's)
 CASES = malice.cases(TARGET, "run-1")
@@ -164,10 +167,17 @@ def test_one_wrong_thing_fails(wrong: dict[str, Any], why: str) -> None:
     assert why in found.evidence
 
 
-def test_a_models_log_is_read_for_one_run() -> None:
-    mine = json.dumps({"cell": "run-1-a", "path": "/", "headers": {}, "method": "GET"})
-    text = f"{mine}\n{mine.replace('run-1', 'run-2')}\nTraceback\n"
-    assert echoes.read_log(text, "run-1") == [{"cell": "run-1-a", "path": "/", "headers": {}}]
+def test_what_models_heard_is_all_there_when_each_has_logged_its_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(echoes, "Recording", lambda *_: SimpleNamespace(lines=lambda: logged))
+    monkeypatch.setattr(echoes, "SETTLE_S", 0.0)
+    ears = Ears(boxes.scene(FakeKube()), Ground().models[:1], "run-1")
+    logged += [json.dumps({"cell": f"run-1-{each}", "path": "/", "headers": {}, "number": 1}) for each in "aba"]
+    with pytest.raises(NotReady, match="the last call is not in the model's log"):
+        ears.all()
+    logged.append(json.dumps({"number": 2, "cell": "run-1-end", "path": "/", "headers": {}}))
+    assert ears.reached("run-1-a") == 2
+    assert ears.all()[0] == {"cell": "run-1-a", "path": "/", "headers": {}, "tenant": "verify-one"}
 
 
 # the cases

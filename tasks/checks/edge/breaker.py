@@ -1,15 +1,16 @@
 """A model that is asked by more callers than it can take: those beyond are refused at once, and nobody else notices."""
 
-import contextlib
 import secrets
 import selectors
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from tasks.checks import echoes
+from tasks.checks.echoes import Ears
 from tasks.checks.edge import answers, meanwhile
 from tasks.checks.edge.answers import Answer
 from tasks.checks.trust import crowd
@@ -18,8 +19,8 @@ from tasks.lib import gateway, ground as grounds, names, rawhttp, routes
 from tasks.lib.checks import Check, Result, Scene, failed, passed, skipped
 from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
-from tasks.lib.kube import follow
 from tasks.lib.kube.api import Ref
+from tasks.lib.kube.follow import Recording
 from tasks.lib.rawhttp import Address
 
 ID = "edge.circuit-breaker"
@@ -77,21 +78,17 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     forge = Forge(target=target, run=f"crowd-{secrets.token_hex(3)}")
     mark = forge.mark("crowd", "held")
     request = forge.marked(forge.whole(target=f"{one.predict_path}?hold={HOLD_S}"), "crowd", "held")
-    begun, others = time.monotonic(), list[float]()
+    others: list[float] = []
 
     def call() -> None:
         others.append(echoes.seconds(scene, ground, two))
 
-    with meanwhile.doing(call, _STEP_S):
-        came = list(_ask_all(scene, Address.of(gateway.url(box)), request))
-    afterwards = grounds.ask(box, one, ground.token(one.tenant), {"User-Agent": echoes.end(mark)})
-    since = int(time.monotonic() - begun) + 10
-    return judge(
-        Crowd(
-            answers=came, others=others, afterwards=afterwards,
-            reached=echoes.reached(scene, one, mark, since), overflows=_overflows(scene, mark, since, len(came)),
-        )
-    )  # fmt: skip
+    with closing(Ears(scene, [one], mark)) as ears, closing(_edge_log(scene, mark)) as log:
+        with meanwhile.doing(call, _STEP_S):
+            came = list(_ask_all(scene, Address.of(gateway.url(box)), request))
+        afterwards = grounds.ask(box, one, ground.token(one.tenant), {"User-Agent": echoes.end(mark)})
+        reached, overflows = ears.reached(mark), _overflows(scene, log, len(came))
+    return judge(Crowd(answers=came, others=others, afterwards=afterwards, reached=reached, overflows=overflows))
 
 
 def _ask_all(scene: Scene, address: Address, request: bytes) -> Iterator[Answer]:
@@ -103,7 +100,7 @@ def _ask_all(scene: Scene, address: Address, request: bytes) -> Iterator[Answer]
         begun = time.monotonic()
         heard: dict[socket.socket, bytes] = {}
         for each in sockets:
-            with contextlib.suppress(OSError):  # no answer will come, and that is told
+            with suppress(OSError):  # no answer will come, and that is told
                 each.sendall(request)
             heard[each] = b""
             selector.register(each, selectors.EVENT_READ)
@@ -122,20 +119,23 @@ def _ask_all(scene: Scene, address: Address, request: bytes) -> Iterator[Answer]
         yield from (Answer(after_s=ANSWERED_S) for _ in heard)
 
 
-def _overflows(scene: Scene, mark: str, since_s: int, calls: int) -> int:
+def _edge_log(scene: Scene, mark: str) -> Recording:
+    """Record what the edge's proxies log of calls with a mark."""
+    kube = scene.box.kube
+    pods = kube.list("v1", "Pod", names.GATEWAY_NAMESPACE, f"{names.GATEWAY_LABEL}={names.EDGE}", heads=True)
+    return Recording(kube, [(Ref.of(each), "envoy") for each in pods], f'"{mark}"')
+
+
+def _overflows(scene: Scene, log: Recording, calls: int) -> int:
     """Return how many refusals the edge's proxy logged as a crowd's; wait until it has logged every call."""
-    kube, lines, proxies = scene.box.kube, list[str](), f"{names.GATEWAY_LABEL}={names.EDGE}"
 
     def obstacle() -> str:
-        lines.clear()
-        for pod in kube.list("v1", "Pod", names.GATEWAY_NAMESPACE, proxies, heads=True):
-            log = follow.read(kube, Ref.of(pod), "envoy", sinceSeconds=since_s)
-            lines.extend(line for line in log.splitlines() if f'"{mark}"' in line)
-        return "" if len(lines) >= calls else f"{len(lines)} of {calls} calls are in the edge's log"
+        count = len(log.lines())
+        return "" if count >= calls else f"{count} of {calls} calls are in the edge's log"
 
     if why := scene.observe(obstacle, SETTLE_S):
         raise NotReady(why)
-    return sum("{overflow}" in line for line in lines)
+    return sum("{overflow}" in line for line in log.lines())
 
 
 def judge(seen: Crowd) -> Result:

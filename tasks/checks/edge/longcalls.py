@@ -8,10 +8,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
 from tasks.checks import echoes
+from tasks.checks.echoes import Ears
 from tasks.checks.edge import answers
 from tasks.checks.edge.answers import Answer
 from tasks.lib import ground as grounds, routes
@@ -70,7 +72,8 @@ def _probe(ground: Ground, scene: Scene) -> Result:
 
     for each in (HOLD_S, TOO_LONG_S):
         threading.Thread(target=call, args=(each,), name=f"{each:.0f} s call", daemon=True).start()
-    _await(scene, lambda: _begun(scene, model, mark), BEGUN_S)
+    with closing(Ears(scene, [model], mark)) as ears:
+        _await(scene, lambda: _begun(ears), BEGUN_S)
     with Scratch(scene.box.kube, "long-calls", scene.box.cancel) as scratch:
         scratch.put(policy(model), echoes.route(model, domain, NAME))
         _await(scene, lambda: _unchanged(ground, scene, model), CHANGED_S)
@@ -84,9 +87,9 @@ def _await(scene: Scene, obstacle: Callable[[], str], within_s: float) -> None:
         raise NotReady(why)
 
 
-def _begun(scene: Scene, model: Model, mark: str) -> str:
+def _begun(ears: Ears) -> str:
     """Return which calls have not reached the model yet."""
-    count = sum(len(echoes.read_log(text, mark)) for text in echoes.logs(scene, model, BEGUN_S))
+    count = len(ears.heard())
     return "" if count == 2 else f"{count} of 2 calls have reached the model"  # noqa: PLR2004
 
 

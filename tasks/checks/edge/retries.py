@@ -5,13 +5,14 @@ sidecar, which makes the connection, takes both. First it is told to try nothing
 """
 
 import secrets
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
 from tasks.checks import echoes
+from tasks.checks.echoes import Ears
 from tasks.lib import ground as grounds, names
 from tasks.lib.checks import Check, Result, Scene, failed, passed
 from tasks.lib.errors import NotReady
@@ -66,15 +67,12 @@ def _probe(ground: Ground, scene: Scene) -> Result:
         scratch.put(way(model, again=True))
         own = _calls(scene, ground, {_OK})
     mark = f"broken-{secrets.token_hex(3)}"
-    begun = time.monotonic()
-    broken = grounds.post(scene.box, model, ground.token(model.tenant), {"User-Agent": mark}, query="?drop")
-    grounds.ask(scene.box, model, ground.token(model.tenant), {"User-Agent": echoes.end(mark)})
-    return judge(
-        Seen(
-            without=without, own=own, broken=broken.status_code if broken is not None else 0,
-            reached=echoes.reached(scene, model, mark, time.monotonic() - begun),
-        )
-    )  # fmt: skip
+    with closing(Ears(scene, [model], mark)) as ears:
+        broken = grounds.post(scene.box, model, ground.token(model.tenant), {"User-Agent": mark}, query="?drop")
+        grounds.ask(scene.box, model, ground.token(model.tenant), {"User-Agent": echoes.end(mark)})
+        reached = ears.reached(mark)
+    status = 0 if broken is None else broken.status_code
+    return judge(Seen(without=without, own=own, broken=status, reached=reached))
 
 
 def _calls(scene: Scene, ground: Ground, statuses: set[int]) -> Counter[int]:

@@ -9,12 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 
 from tasks.checks import echoes
-from tasks.checks.echoes import Line
+from tasks.checks.echoes import Ears, Line
 from tasks.checks.trust import crowd, forge as forging, malice
 from tasks.checks.trust.crowd import Crowd, Slow, typed
 from tasks.checks.trust.forge import INNER, Case, Forge, Target, Want
@@ -74,14 +74,15 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     domain = box.settings.domain
     target = Target.of(one, two, domain, ground.token(one.tenant))
     before = _pods(scene, ground)
-    begun = time.monotonic()
-    with ThreadPoolExecutor(HANDS) as hands:
-        sent = malice.cases(target, run)
-        heard = list(hands.map(partial(_send, address), sent))
-    scene.say(f"{len(sent)} requests were sent; now slow clients and {crowd.room()} connections")
-    became = _crowd(ground, scene, address, Forge(target=target, run=run))
-    last = [grounds.ask(box, each, ground.token(each.tenant), {"User-Agent": echoes.end(run)}) for each in (one, two)]
-    lines = echoes.heard(scene, (one, two), run, time.monotonic() - begun)
+    end = {"User-Agent": echoes.end(run)}
+    with closing(Ears(scene, (one, two), run)) as ears:
+        with ThreadPoolExecutor(HANDS) as hands:
+            sent = malice.cases(target, run)
+            heard = list(hands.map(partial(_send, address), sent))
+        scene.say(f"{len(sent)} requests were sent; now slow clients and {crowd.room()} connections")
+        became = _crowd(ground, scene, address, Forge(target=target, run=run))
+        last = [grounds.ask(box, each, ground.token(each.tenant), end) for each in (one, two)]
+        lines = ears.all()
     return judge(Seen(heard=list(zip(sent, heard, strict=True)), lines=lines, crowd=became, before=before,
                       after=_pods(scene, ground), last=last))  # fmt: skip
 

@@ -5,7 +5,7 @@ A log that is asked for now and then loses lines when it is rotated.
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tasks.lib.errors import BoxError
 from tasks.lib.kube.api import Ref
@@ -56,3 +56,29 @@ class Follower:
                         return
                     self._take(line)
             self._stopped.wait(PAUSE_S)
+
+
+class Recording:
+    """The lines with a word in them that containers log until it is closed, and in some seconds before it began.
+
+    Lines have to differ: one that is read twice counts once.
+    """
+
+    def __init__(self, kube: Kube, containers: Iterable[tuple[Ref, str]], word: str) -> None:
+        self._word, self._found, self._lock = word, dict[str, None](), threading.Lock()
+        self._followers = [Follower(kube, pod, name, self._take) for pod, name in containers]
+
+    def lines(self) -> list[str]:
+        """Return what has been logged by now, in the order in which it came."""
+        with self._lock:
+            return list(self._found)
+
+    def _take(self, line: str) -> None:
+        if self._word in line:
+            with self._lock:
+                self._found[line] = None
+
+    def close(self) -> None:
+        """Read no more."""
+        for each in self._followers:
+            each.stop()
