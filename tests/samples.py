@@ -41,6 +41,20 @@ def definition() -> Obj:
     return obj(WIDGETS, spec=spec)
 
 
+def custom(api_version: str, kind: str) -> Obj:
+    """Return the definition of a kind of namespaced objects."""
+    group, version = api_version.split("/")
+    plural = f"{kind.lower()}s"
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group, "names": {"kind": kind, "plural": plural}, "scope": "Namespaced",
+            "versions": [{"name": version, "served": True, "storage": True}],
+        },
+    }  # fmt: skip
+
+
 def everything() -> list[Obj]:
     return [deployment(), config(), A_NAMESPACE, obj(WIDGET, spec={"size": 1}), definition()]
 

@@ -5,6 +5,7 @@ Every exchange is bounded, and no error of the network is raised: how it ended i
 
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -54,22 +55,30 @@ class Heard:
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where to connect to."""
+    """Where to connect to; with `trusted`, over TLS, to whoever shows a certificate for `name` that it verifies."""
 
     host: str
     port: int
+    trusted: ssl.SSLContext | None = None
+    name: str = ""
 
     @classmethod
-    def of(cls, url: str) -> "Address":
-        """Read a URL of plain HTTP."""
+    def of(cls, url: str, trusted: ssl.SSLContext | None = None, name: str = "") -> "Address":
+        """Read where a URL leads to."""
         found = urlsplit(url)
-        return cls(host=found.hostname or "", port=found.port or 80)
+        return cls(host=found.hostname or "", port=found.port or (443 if trusted else 80), trusted=trusted, name=name)
 
     def dial(self) -> socket.socket:
         """Connect. Raises OSError."""
         opened = socket.create_connection((self.host, self.port), CONNECT_S)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return opened
+        if self.trusted is None:
+            return opened
+        try:
+            return self.trusted.wrap_socket(opened, server_hostname=self.name)
+        except OSError:
+            opened.close()
+            raise
 
 
 def exchange(

@@ -30,6 +30,9 @@ _KINDS = (
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("security.istio.io/v1", "PeerAuthentication"),
     ("security.istio.io/v1", "AuthorizationPolicy"),
+    ("networking.istio.io/v1", "VirtualService"),
+    ("networking.istio.io/v1", "Gateway"),
+    ("cert-manager.io/v1", "Certificate"),
     ("v1", "Service"),
     ("v1", "Pod"),
     ("v1", "Secret"),
@@ -110,6 +113,7 @@ class Scratch:
         if not self._made:
             return
         made = _to_delete(self._made)
+        made |= _secrets(self._kube, made)
         _delete(self._kube, made)
         there = {ref: uid for ref, uid in made.items() if uid}
         wait.until_gone(self._kube, there, GONE_S, cancel=self._cancel)
@@ -128,6 +132,7 @@ def sweep(kube: Cluster, say: Callable[[str], None], cancel: threading.Event, ow
     for api_version, kind in _KINDS:
         found = kube.list(api_version, kind, selector=selector, heads=True)
         left |= {Ref.of(each): each["metadata"]["uid"] for each in found}
+    left |= _secrets(kube, left)
     _delete(kube, left)
     wait.until_gone(kube, left, GONE_S, say, cancel)
     maps = kube.list("v1", "ConfigMap", names.PLATFORM_NAMESPACE, names.COMPONENT_LABEL, heads=True)
@@ -143,6 +148,12 @@ def _to_delete(made: Mapping[Ref, str]) -> dict[Ref, str]:
     spaces = {ref.name for ref in made if ref.kind == "Namespace"}
     kinds = {kind for _, kind in _KINDS}
     return {ref: uid for ref, uid in made.items() if ref.kind in kinds or ref.namespace not in spaces}
+
+
+def _secrets(kube: Cluster, refs: Iterable[Ref]) -> dict[Ref, str]:
+    """Return the Secrets of certificates: they have the same name, and would go a moment after them."""
+    wanted = [Ref("v1", "Secret", each.namespace, each.name) for each in refs if each.kind == "Certificate"]
+    return {ref: found["metadata"]["uid"] for ref in wanted if (found := kube.get(ref, heads=True))}
 
 
 def _delete(kube: Cluster, refs: Mapping[Ref, str] | Iterable[Ref]) -> None:

@@ -38,14 +38,13 @@ def model(name: str) -> Model:
 
 
 def objects(record: Tenant, domain: str, jwks: Mapping[str, Any], revoked: Iterable[str]) -> list[Obj]:
-    """Everything of a tenant but its account in the model store, and its certificate: what is asked is plain HTTP."""
+    """Everything of a tenant but its account in the model store."""
     denied = list(revoked)
-    made = [
+    return [
         *tenancy.tenant_objects(record),
         *routes.tenant_objects(record, domain, jwks, denied),
         *isolation.tenant_objects(record, jwks, denied),
     ]
-    return [each for each in made if each["kind"] == "Namespace" or each["metadata"]["namespace"] == record.namespace]
 
 
 def model_objects(record: Model, box: Box) -> list[Obj]:

@@ -1,11 +1,20 @@
 """HTTP by the byte: what comes back is read strictly, and how a connection ended is told."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tasks.lib import rawhttp
 from tasks.lib.rawhttp import Address, Response
@@ -87,3 +96,39 @@ def test_how_it_ended_is_told() -> None:
     with serving(listen_on) as address:
         silent = rawhttp.exchange(address, [b"GET"], wait_s=0.05)
     assert (silent.ended, silent.responses) == ("silent", ())
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """Write a key and a certificate for a name that it signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / "both.pem"
+    path.write_bytes(private + made.public_bytes(Encoding.PEM))
+    return path
+
+
+def test_over_tls_the_certificate_has_to_be_right(tmp_path: Path) -> None:
+    pem = certificate(tmp_path, "one.example")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    trusted = ssl.create_default_context(cafile=pem)
+
+    def answer(opened: socket.socket) -> None:
+        with suppress(OSError), server.wrap_socket(opened, server_side=True) as encrypted:
+            encrypted.recv(100)
+            encrypted.sendall(OK)
+
+    for name, came in (("one.example", (200,)), ("another.example", ())):
+        with serving(answer) as address:
+            found = rawhttp.exchange(replace(address, trusted=trusted, name=name), [b"GET"], wait_s=5)
+        assert found.statuses == came, str(found)
+    assert found.ended.startswith("refused")
+    assert "certificate is not valid for 'another.example'" in found.ended

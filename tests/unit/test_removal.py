@@ -15,12 +15,12 @@ from tasks.lib.box import Box
 from tasks.lib.component import Status
 from tasks.lib.errors import BadInput
 from tasks.lib.kube import apply, prune, wait
-from tasks.lib.kube.api import Obj, Ref
+from tasks.lib.kube.api import Ref
 from tasks.lib.modelling import Model
 from tasks.lib.objects import ObjectsComponent, namespace
 from tasks.lib.session import Session
 from tasks.lib.tenancy import Tenant
-from tests import boxes
+from tests import boxes, samples
 from tests.fakes import FakeKube
 
 ROOT = Path(__file__).parents[2]
@@ -38,19 +38,6 @@ KINDS = {
 }
 
 
-def definition(api_version: str, kind: str) -> Obj:
-    group, version = api_version.split("/")
-    plural = f"{kind.lower()}s"
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group, "names": {"kind": kind, "plural": plural}, "scope": "Namespaced",
-            "versions": [{"name": version, "served": True, "storage": True}],
-        },
-    }  # fmt: skip
-
-
 REMOVED = f"Job {names.PLATFORM_NAMESPACE}/model-store-remove-a-"
 
 
@@ -63,7 +50,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def kube() -> FakeKube:
     """A cluster whose Jobs are done as soon as somebody looks."""
-    definitions = [definition(version, kind) for version, listed in KINDS.items() for kind in listed.split()]
+    definitions = [samples.custom(version, kind) for version, listed in KINDS.items() for kind in listed.split()]
     made = FakeKube(*definitions, namespace(names.ISTIO_NAMESPACE))
 
     def work(verb: str, what: str) -> None:

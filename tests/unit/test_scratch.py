@@ -10,6 +10,7 @@ from tasks.lib.errors import NotReady, Refused
 from tasks.lib.kube import inventory, wait
 from tasks.lib.kube.api import ApiError, Key, Obj, Ref
 from tasks.lib.scratch import Scratch
+from tests import samples
 from tests.fakes import FakeKube
 
 SPACE = Ref("v1", "Namespace", None, "verify-x")
@@ -75,6 +76,25 @@ def test_it_is_gone_after_a_failure_too_and_the_failure_is_what_is_told() -> Non
     with pytest.raises(ZeroDivisionError), make(kube):
         raise ZeroDivisionError
     assert there(kube, SPACE, POD, POLICY, MAP) == [False] * 4
+
+
+CERTIFICATE = Ref("cert-manager.io/v1", "Certificate", names.ISTIO_NAMESPACE, "edge-verify-x")
+ISSUED = Ref("v1", "Secret", names.ISTIO_NAMESPACE, "edge-verify-x")
+
+
+def test_a_certificates_secret_goes_with_it() -> None:
+    kube = cluster()
+    kube.create(obj(Ref("v1", "Namespace", None, names.ISTIO_NAMESPACE)))
+    definition = kube.create(samples.custom(CERTIFICATE.api_version, CERTIFICATE.kind))
+    kube.report(Ref.of(definition), conditions=[{"type": "Established", "status": "True"}])
+    with make(kube) as made:
+        made.add(obj(CERTIFICATE))
+        kube.apply(obj(ISSUED))
+    assert there(kube, CERTIFICATE, ISSUED) == [False, False]
+    make(kube).add(obj(CERTIFICATE))
+    kube.apply(obj(ISSUED))
+    assert str(ISSUED) in scratch.sweep(kube, lambda _: None, threading.Event())
+    assert there(kube, CERTIFICATE, ISSUED) == [False, False]
 
 
 def test_what_was_taken_away_is_not_missed() -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tasks.checks import echoes
@@ -18,7 +18,7 @@ from tasks.checks.echoes import Ears, Line
 from tasks.checks.trust import crowd, forge as forging, malice
 from tasks.checks.trust.crowd import Crowd, Slow, typed
 from tasks.checks.trust.forge import INNER, Case, Forge, Target, Want
-from tasks.lib import gateway, ground as grounds, names, rawhttp
+from tasks.lib import gateway, ground as grounds, names, rawhttp, trust
 from tasks.lib.checks import Check, Result, Scene, failed, passed
 from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
@@ -33,6 +33,9 @@ LINGER_S = 0.3
 
 CALM_S = 30.0
 HANDS = 4
+
+CERTIFIED_S = 60.0
+"""Seconds for a scratch tenant's certificate to be at the gateway."""
 
 NOT_IMPLEMENTED = 501
 """The right answer to a transfer coding that is not known (RFC 9112, section 6.1), and no failure of a server's."""
@@ -69,54 +72,85 @@ class Seen:
 def _probe(ground: Ground, scene: Scene) -> Result:
     ground.open(scene)
     box, run = scene.box, f"adversarial-{secrets.token_hex(3)}"
-    address = Address.of(gateway.url(box))
     one, two = ground.models[:2]
-    domain = box.settings.domain
-    target = Target.of(one, two, domain, ground.token(one.tenant))
+    target = Target.of(one, two, box.settings.domain, ground.token(one.tenant))
+    plain, encrypted = Address.of(gateway.url(box)), _encrypted(scene, target.host)
+    sent = [
+        *((plain, each) for each in malice.cases(target, f"{run}-http")),
+        *((encrypted, _over_tls(each)) for each in malice.cases(target, f"{run}-https")),
+    ]
     before = _pods(scene, ground)
     end = {"User-Agent": echoes.end(run)}
     with closing(Ears(scene, (one, two), run)) as ears:
         with ThreadPoolExecutor(HANDS) as hands:
-            sent = malice.cases(target, run)
-            heard = list(hands.map(partial(_send, address), sent))
+            heard = list(hands.map(_send, sent))
         scene.say(f"{len(sent)} requests were sent; now slow clients and {crowd.room()} connections")
-        became = _crowd(ground, scene, address, Forge(target=target, run=run))
+        became = _crowd(ground, scene, (plain, encrypted), Forge(target=target, run=run))
         last = [grounds.ask(box, each, ground.token(each.tenant), end) for each in (one, two)]
         lines = ears.all()
-    return judge(Seen(heard=list(zip(sent, heard, strict=True)), lines=lines, crowd=became, before=before,
-                      after=_pods(scene, ground), last=last))  # fmt: skip
+    return judge(Seen(heard=heard, lines=lines, crowd=became, before=before, after=_pods(scene, ground), last=last))
 
 
-def _send(address: Address, case: Case) -> Heard:
-    return rawhttp.exchange(address, [case.sent], wait_s=ANSWER_S, expect=forging.expected(case), linger_s=LINGER_S)
+def _encrypted(scene: Scene, host: str) -> Address:
+    """Return where the gateway speaks TLS for a scratch tenant's host. Raises NotReady when it does not come to it."""
+    address = Address.of(gateway.url(scene.box, tls=True), trust.client(scene.box), host)
+
+    def obstacle() -> str:
+        try:
+            address.dial().close()
+        except OSError as error:
+            return str(error)
+        return ""
+
+    if why := scene.observe(obstacle, CERTIFIED_S):
+        raise NotReady(f"the edge does not speak TLS for {host}: {why}")
+    return address
 
 
-def _crowd(ground: Ground, scene: Scene, address: Address, forge: Forge) -> Crowd:
+def _over_tls(case: Case) -> Case:
+    return replace(case, name=f"{case.name}, over TLS")
+
+
+def _send(sent: tuple[Address, Case]) -> tuple[Case, Heard]:
+    address, case = sent
+    expect = forging.expected(case)
+    return case, rawhttp.exchange(address, [case.sent], wait_s=ANSWER_S, expect=expect, linger_s=LINGER_S)
+
+
+def _crowd(ground: Ground, scene: Scene, doors: tuple[Address, Address], forge: Forge) -> Crowd:
     """Let slow clients and many connections hold, and make right calls meanwhile."""
+    plain, encrypted = doors
     wanted = crowd.room()
+    few = int(wanted * crowd.ENCRYPTED)
     slow_head = forge.marked(forge.lines().removesuffix(b"\r\n\r\n"), "crowd", "head")
     slow_body = forge.marked(forge.lines(["Content-Length: 100000"], b"{"), "crowd", "body")
     unread = forge.marked(forge.whole(), "crowd", "unread")
     stranger = forge.marked(forge.whole(token=""), "crowd", "stranger")
     calls: list[float] = []
     with ExitStack() as held:
-        heads, bodies = (Slow(address, each, crowd.SLOW) for each in (slow_head, slow_body))
-        held.callback(heads.close)
-        held.callback(bodies.close)
-        held.enter_context(crowd.not_reading(address, unread))
-        sockets = held.enter_context(crowd.opened(address, wanted))
+        heads = [Slow(door, slow_head, crowd.SLOW) for door in doors]
+        bodies = [Slow(door, slow_body, crowd.SLOW) for door in doors]
+        slow = [*heads, *bodies]
+        for each in slow:
+            held.callback(each.close)
+        held.enter_context(crowd.not_reading(plain, unread))
+        sockets = [
+            *held.enter_context(crowd.opened(encrypted, few)), *held.enter_context(crowd.opened(plain, wanted - few))
+        ]  # fmt: skip
         calls += _calls(ground, scene)
         answers, untyped = crowd.ask_all(sockets[: crowd.ASKING], stranger, CALM_S)
         until = time.monotonic() + crowd.BODY_S + crowd.SLACK_S
-        while min(len(heads.ended), len(bodies.ended)) < crowd.SLOW and time.monotonic() < until:
-            heads.step()
-            bodies.step()
+        while min(len(each.ended) for each in slow) < crowd.SLOW and time.monotonic() < until:
+            for each in slow:
+                each.step()
             calls += _calls(ground, scene)
             if scene.box.cancel.wait(0.2):
                 raise NotReady("stopped")
-        count = len(sockets)
-    return Crowd(heads=heads.ended, bodies=bodies.ended, opened=count, wanted=wanted, answers=answers, untyped=untyped,
-                 calls=calls)  # fmt: skip
+    return Crowd(
+        heads=[ended for each in heads for ended in each.ended],
+        bodies=[ended for each in bodies for ended in each.ended],
+        opened=len(sockets), wanted=wanted, answers=answers, untyped=untyped, calls=calls,
+    )  # fmt: skip
 
 
 def _calls(ground: Ground, scene: Scene) -> list[float]:
@@ -146,7 +180,8 @@ def judge(seen: Seen) -> Result:
     families = Counter(case.family for case, _ in seen.heard)
     slowest = max(seen.crowd.calls)
     return passed(
-        f"{', '.join(f'{name} {count}' for name, count in families.items())}; {len(seen.crowd.heads)} slow heads and "
+        f"{', '.join(f'{name} {count}' for name, count in families.items())}, half of each over TLS; "
+        f"{len(seen.crowd.heads)} slow heads and "
         f"{len(seen.crowd.bodies)} slow bodies ended, {seen.crowd.opened} connections held; meanwhile "
         f"{len(seen.crowd.calls)} right calls, the slowest in {slowest:.2f} s",
         measured={

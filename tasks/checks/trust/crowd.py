@@ -15,6 +15,9 @@ from tasks.lib.rawhttp import Address, Response
 CONNECTIONS = 2000
 """Opened at once, as far as this machine's limit of open files lets us."""
 
+ENCRYPTED = 0.1
+"""How much of them, over TLS: a handshake costs both sides more than all the rest."""
+
 ASKING = 400
 """How many of them ask something, all before the first answer is read."""
 
