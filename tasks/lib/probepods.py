@@ -35,7 +35,7 @@ ROUNDS = 2
 
 _TAIL_LINES = 4000
 _ORDER, _FOLDER = "order.json", "/order"
-_CONNECTED = "connected"
+_CONNECTED, _NO_NAME = "connected", "no such name"
 _CLOSED = frozenset({"timed out", "refused", "unreachable"})
 """How a closed way shows: packets are dropped, or rejected. Counts only beside a control that gets through."""
 
@@ -72,6 +72,11 @@ class Attempt:
     error: str = ""
     tls: str = ""
     elapsed_s: float = 0.0
+
+    @property
+    def nameless(self) -> bool:
+        """Whether nobody was called, for want of an address: that says nothing of who would have answered."""
+        return self.connect.startswith(_NO_NAME)
 
     def __str__(self) -> str:
         answer = f", HTTP {self.status} {' '.join(self.body.split())[:120]}" if self.status else ""
@@ -152,8 +157,8 @@ def pod(
     container["volumeMounts"] = [{"name": "order", "mountPath": _FOLDER, "readOnly": True}]
     made = shortpods.pod(name, namespace, [container], life_s=life_s + 60, mesh=mesh, labels={ROLE_LABEL: role})
     made["spec"]["volumes"] = [{"name": "order", "secret": {"secretName": name}}]
-    # Where names do not resolve, this is soon known.
-    options = {"ndots": "1", "timeout": "1", "attempts": "1"}
+    # Where names do not resolve, this is soon known; and on a busy machine a question for one may be lost.
+    options = {"ndots": "1", "timeout": "1", "attempts": "3"}
     made["spec"]["dnsConfig"] = {"options": [{"name": option, "value": value} for option, value in options.items()]}
     return made
 

@@ -234,6 +234,11 @@ def test_one_wrong_cell_makes_the_matrix_false_and_is_shown() -> None:
     assert flaky.verdict is Came.FAILED
 
 
+def test_a_call_that_was_not_made_for_want_of_a_name_is_told_from_one_that_failed() -> None:
+    assert attempt(connect="no such name: Temporary failure in name resolution").nameless
+    assert not attempt(connect="timed out").nameless
+
+
 def test_a_single_call_that_fails_is_noticed() -> None:
     calls = [(cell(path=path, kind="right"), attempt(status=200)) for path in cells.PATHS]
     assert judge_rotation(calls, 10).verdict is Came.PASSED

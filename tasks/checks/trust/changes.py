@@ -83,7 +83,7 @@ def rotation(stand: Stand, scene: Scene) -> Result:
     until = {seat: number + _LEAST_ROUNDS for seat, number in taken.mark().items()}
     if why := scene.observe(lambda: taken.reached(until), SPREAD_S):
         return failed("the calls did not go on after the rotation", why)
-    calls = [(cell, attempt) for cell, attempt in taken.history(since) if _valid(cell)]
+    calls = [(cell, attempt) for cell, attempt in taken.history(since) if _valid(cell) and not attempt.nameless]
     stand.ground.admit(scene.box, stand.ground.after)
     return judge_rotation(calls, time.monotonic() - begun)
 
