@@ -7,7 +7,7 @@ right call that is sent last: a request that was smuggled shows there, however i
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -37,6 +37,7 @@ HANDS = 4
 CERTIFIED_S = 60.0
 """Seconds for a scratch tenant's certificate to be at the gateway."""
 
+NOT_FOUND = 404
 NOT_IMPLEMENTED = 501
 """The right answer to a transfer coding that is not known (RFC 9112, section 6.1), and no failure of a server's."""
 
@@ -77,7 +78,7 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     plain, encrypted = Address.of(gateway.url(box)), _encrypted(scene, target.host)
     sent = [
         *((plain, each) for each in malice.cases(target, f"{run}-http")),
-        *((encrypted, _over_tls(each)) for each in malice.cases(target, f"{run}-https")),
+        *((encrypted, each) for each in _over_tls(target, f"{run}-https")),
     ]
     before = _pods(scene, ground)
     end = {"User-Agent": echoes.end(run)}
@@ -107,8 +108,9 @@ def _encrypted(scene: Scene, host: str) -> Address:
     return address
 
 
-def _over_tls(case: Case) -> Case:
-    return replace(case, name=f"{case.name}, over TLS")
+def _over_tls(target: Target, run: str) -> Iterator[Case]:
+    for case in malice.cases(replace(target, apart=NOT_FOUND), run):
+        yield replace(case, name=f"{case.name}, over TLS")
 
 
 def _send(sent: tuple[Address, Case]) -> tuple[Case, Heard]:

@@ -43,12 +43,17 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A model as its caller knows it, and another tenant's host."""
+    """A model as its caller knows it, and another tenant's host.
+
+    `apart` is what is answered to whoever asks for that: it is there, and not his. Over TLS a connection leads to the
+    hosts of its certificate alone, and it is not there.
+    """
 
     host: str
     path: str
     token: str = field(repr=False)
     other: str
+    apart: int = 403
 
     @classmethod
     def of(cls, one: Model, two: Model, domain: str, token: str) -> "Target":

@@ -237,15 +237,15 @@ def _paths(forge: Forge) -> Sequence[Case]:
 
 
 def _hosts(forge: Forge) -> Sequence[Case]:
-    host, path, other = forge.target.host, forge.target.path, forge.target.other
+    host, path, other, apart = forge.target.host, forge.target.path, forge.target.other, (forge.target.apart,)
     strange = (f"x@{host}", f"{host}/x", f"{host} x", f"{host}.", "localhost", "127.0.0.1", "[::1]", f"{host}\t{other}")
     return [
         *(forge.case("hosts", f"{number}", forge.whole(host=each)) for number, each in enumerate(strange)),
         forge.case("hosts", "none", forge.whole(host="")),
         forge.case("hosts", "two", forge.whole([f"Host: {other}"])),
         forge.case("hosts", "two turned", forge.whole([f"Host: {host}"], host=other)),
-        forge.case("hosts", "other tenant", forge.whole(host=other), statuses=(403,)),
-        forge.case("hosts", "absolute other tenant", forge.whole(target=f"http://{other}{path}"), statuses=(403,)),
+        forge.case("hosts", "other tenant", forge.whole(host=other), statuses=apart),
+        forge.case("hosts", "absolute other tenant", forge.whole(target=f"http://{other}{path}"), statuses=apart),
         forge.case("hosts", "absolute stranger", forge.whole(target=f"http://stranger.example{path}")),
         forge.case("hosts", "absolute ftp", forge.whole(target=f"ftp://{host}{path}")),
         forge.case("hosts", "absolute https", forge.whole(target=f"https://{host}{path}"), want=Want.EITHER),
