@@ -16,7 +16,7 @@ from tasks.lib.checks import Verdict
 from tasks.lib.ground import Ground
 from tests import boxes, programs
 
-SERVED = Answer(status=200, after_s=7.0)
+SERVED = Answer(status=200, after_s=breaker.HOLD_S + 1)
 REFUSED = Answer(status=503, after_s=1.5, typed=True)
 
 
@@ -50,7 +50,7 @@ def test_a_crowd_that_is_kept_off_passes_with_its_figures() -> None:
         ),
         ({"answers": [*crowd().answers[:-1], replace(REFUSED, status=504)]}, "answers were 504, too"),
         (
-            {"answers": [*crowd().answers[:-1], replace(REFUSED, after_s=8.0)]},
+            {"answers": [*crowd().answers[:-1], replace(REFUSED, after_s=breaker.HOLD_S + 2)]},
             "1 refusals came after the first",
         ),
         ({"answers": [*crowd().answers[:-1], replace(REFUSED, typed=False)]}, "1 refusals are no errors in JSON"),

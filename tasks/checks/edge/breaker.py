@@ -31,7 +31,7 @@ TAKEN = int(_LIMITS["maxConnections"]) + int(_LIMITS["maxPendingRequests"])
 """Calls that one model's route takes: so many go on, and so many wait for one of those to end."""
 
 BEYOND = 40
-HOLD_S = 6.0
+HOLD_S = 12.0
 """Seconds that the model takes over each call; all have come long before the first is answered."""
 
 SLACK = 4
