@@ -15,7 +15,7 @@ from bench.pathfigures import Conditions
 from tasks.lib import isolation, names, shortpods, tenancy
 from tasks.lib.keys import Jwks
 from tasks.lib.modelling import Model
-from tasks.lib.objects import namespace, secret
+from tasks.lib.objects import namespace
 from tasks.lib.render import Obj
 from tasks.lib.tenancy import Tenant
 
@@ -31,7 +31,6 @@ READY_S, RUN_S = 120, 300
 """Seconds for a way to be what it is measured as; for one load."""
 
 _FORTIO_PORT, _QUEUE_PORT = 8079, 8012
-_ORDER, _FOLDER = "order.json", "/order"
 _MEMORY = "256Mi"
 
 
@@ -115,12 +114,9 @@ def order(ways: Sequence[Way], given: Conditions, most_per_minute: int) -> Obj:
 def caller(name: str, told: Obj, images: Mapping[str, str], script: Path, life_s: float) -> tuple[Obj, Obj]:
     """Return the Secret with the order, and the pod that carries it out. fortio listens on the pod's loopback alone."""
     fortio = _fortio("load", images[FORTIO], f"127.0.0.1:{_FORTIO_PORT}", cpu="1")
-    command = ["python", "-c", script.read_text(encoding="utf-8"), f"{_FOLDER}/{_ORDER}"]
-    driver = shortpods.container(DRIVER, images[PYTHON], command, cpu="200m", memory=_MEMORY)
-    driver["volumeMounts"] = [{"name": "order", "mountPath": _FOLDER, "readOnly": True}]
-    made = shortpods.pod(name, names.KNATIVE_NAMESPACE, [fortio, driver], life_s=life_s, mesh=True)
-    made["spec"]["volumes"] = [{"name": "order", "secret": {"secretName": name}}]
-    return secret(name, names.KNATIVE_NAMESPACE, {_ORDER: json.dumps(told)}), made
+    driver = shortpods.program(DRIVER, images[PYTHON], script, cpu="200m", memory=_MEMORY)
+    made = shortpods.obeying(shortpods.pod(name, names.KNATIVE_NAMESPACE, [fortio, driver], life_s=life_s, mesh=True))
+    return shortpods.order(made, told), made
 
 
 def echoes(image: str, jwks: Jwks, life_s: float) -> list[Obj]:

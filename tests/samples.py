@@ -32,13 +32,7 @@ def deployment(image: str = "server:1") -> Obj:
 
 
 def definition() -> Obj:
-    spec = {
-        "group": "example.com",
-        "names": {"kind": "Widget", "plural": "widgets"},
-        "scope": "Namespaced",
-        "versions": [{"name": "v1", "served": True, "storage": True}],
-    }
-    return obj(WIDGETS, spec=spec)
+    return custom(WIDGET.api_version, WIDGET.kind)
 
 
 def custom(api_version: str, kind: str) -> Obj:

@@ -42,9 +42,9 @@ class Ears:
     def heard(self) -> list[Line]:
         """Return what the models were asked by now."""
         return [
-            {**line, "tenant": tenant}
+            {"cell": line["cell"], "path": line["path"], "headers": line["headers"], "tenant": tenant}
             for tenant, recording in self._recordings.items()
-            for line in read_lines(recording.lines())
+            for line in map(json.loads, recording.lines())
         ]
 
     def all(self) -> list[Line]:
@@ -74,12 +74,6 @@ def _recording(scene: Scene, model: Model, run: str) -> Recording:
     kube = scene.box.kube
     pods = kube.list("v1", "Pod", model.namespace, _REVISION, heads=True)
     return Recording(kube, [(Ref.of(each), _CONTAINER) for each in pods], run)
-
-
-def read_lines(lines: Iterable[str]) -> list[Line]:
-    """Read what an echo logged."""
-    found = map(json.loads, lines)
-    return [{"cell": each["cell"], "path": each["path"], "headers": each["headers"]} for each in found]
 
 
 def seconds(scene: Scene, ground: Ground, model: Model) -> float:

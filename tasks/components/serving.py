@@ -94,7 +94,7 @@ def _knative_settings(box: Box) -> dict[str, dict[str, str]]:
 def net_istio_objects(box: Box) -> list[Obj]:
     """The controller that turns Knative's routes into Istio's objects, with its two Gateways."""
     objects = render.tidy(render.load_objects(box.source.manifest("net-istio")))
-    render.patch(objects, "Gateway", "knative-local-gateway", _require_mutual_tls)
+    render.patch(objects, "Gateway", names.LOCAL_GATEWAY, _require_mutual_tls)
     return objects
 
 
@@ -207,7 +207,10 @@ KNATIVE = ObjectsComponent(
             "the validator refuses a bad Service",
             refuses(_BAD_KNATIVE_SERVICE, "validation.webhook.serving.knative.dev"),
         ),
-        Probe("the activator refuses plain text", refuses_plain_text(names.KNATIVE_NAMESPACE, "activator-service", 80)),
+        Probe(
+            "the activator refuses plain text",
+            refuses_plain_text(names.KNATIVE_NAMESPACE, names.ACTIVATOR_SERVICE, 80),
+        ),
     ),
     images=("knative-activator", "knative-autoscaler", "knative-controller", "knative-webhook", "knative-queue"),
     timeout_s=300,

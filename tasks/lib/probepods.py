@@ -16,7 +16,6 @@ from tasks.lib.checks import Scene
 from tasks.lib.errors import NotReady, Refused
 from tasks.lib.kube import follow, pods
 from tasks.lib.kube.api import Obj, Ref, not_yet
-from tasks.lib.objects import secret
 from tasks.lib.scratch import PREFIX, Scratch
 
 IMAGE = "kserve-sklearnserver"
@@ -34,7 +33,6 @@ ROUNDS = 2
 """How many rounds in a row have to show the same."""
 
 _TAIL_LINES = 4000
-_ORDER, _FOLDER = "order.json", "/order"
 _CONNECTED, _NO_NAME = "connected", "no such name"
 _CLOSED = frozenset({"timed out", "refused", "unreachable"})
 """How a closed way shows: packets are dropped, or rejected. Counts only beside a control that gets through."""
@@ -144,19 +142,12 @@ def parse(text: str, after: int = 0) -> Rounds:
 def pod(
     scene: Scene, namespace: str, role: str, *, mesh: bool = False, life_s: float = LIFE_S, script: str = SCRIPT
 ) -> Obj:  # fmt: skip
-    """Return a probe pod, of the mesh or outside it, that is small enough for any quota.
-
-    Its order is in a Secret of its own name, because there may be tokens in it.
-    """
-    name = f"{PREFIX}{role}-{secrets.token_hex(3)}"
-    program = scene.box.manifest(script).read_text(encoding="utf-8")
-    command = ["python", "-c", program, f"{_FOLDER}/{_ORDER}"]
-    container = shortpods.container(
-        CONTAINER, scene.box.versions.images[IMAGE].ref, command, cpu="500m", memory="128Mi"
+    """Return a probe pod, of the mesh or outside it, that is small enough for any quota."""
+    name, image = f"{PREFIX}{role}-{secrets.token_hex(3)}", scene.box.versions.images[IMAGE].ref
+    program = shortpods.program(CONTAINER, image, scene.box.manifest(script), cpu="500m", memory="128Mi")
+    made = shortpods.obeying(
+        shortpods.pod(name, namespace, [program], life_s=life_s + 60, mesh=mesh, labels={ROLE_LABEL: role})
     )
-    container["volumeMounts"] = [{"name": "order", "mountPath": _FOLDER, "readOnly": True}]
-    made = shortpods.pod(name, namespace, [container], life_s=life_s + 60, mesh=mesh, labels={ROLE_LABEL: role})
-    made["spec"]["volumes"] = [{"name": "order", "secret": {"secretName": name}}]
     # Where names do not resolve, this is soon known; and on a busy machine a question for one may be lost.
     options = {"ndots": "1", "timeout": "1", "attempts": "3"}
     made["spec"]["dnsConfig"] = {"options": [{"name": option, "value": value} for option, value in options.items()]}
@@ -170,8 +161,7 @@ def make(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, 
 
 def submit(scene: Scene, scratch: Scratch, wanted: Obj, order: Obj) -> Ref:
     """Make this probe pod, and the Secret with its order. Raises Refused when it is not admitted."""
-    meta = wanted["metadata"]
-    scratch.add(secret(meta["name"], meta["namespace"], {_ORDER: json.dumps(order)}))
+    scratch.add(shortpods.order(wanted, order))
     if why := scene.observe(lambda: admitted(scratch, wanted), START_S):
         raise NotReady(why)
     return Ref.of(wanted)

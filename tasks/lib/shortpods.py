@@ -1,8 +1,17 @@
-"""Pods that live for a while: no privileges, no account's token, and a time at which they end. Pure."""
+"""Pods that live for a while: no privileges, no account's token, and a time at which they end. Pure.
 
+Some carry out an order: a program of ours in Python, told what to do by a file. There may be tokens in that, so it is
+in a Secret, of the pod's own name.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tasks.lib.kube.api import Obj
+from tasks.lib.objects import secret
+
+_ORDER, _FILE, _FOLDER = "order", "order.json", "/order"
 
 
 def container(name: str, image: str, command: Sequence[str] = (), *, cpu: str, memory: str) -> Obj:
@@ -43,3 +52,22 @@ def pod(
             "containers": list(containers),
         },
     }
+
+
+def program(name: str, image: str, script: Path, *, cpu: str, memory: str) -> Obj:
+    """Return a container that carries out its pod's order."""
+    command = ["python", "-c", script.read_text(encoding="utf-8"), f"{_FOLDER}/{_FILE}"]
+    mounts = [{"name": _ORDER, "mountPath": _FOLDER, "readOnly": True}]
+    return {**container(name, image, command, cpu=cpu, memory=memory), "volumeMounts": mounts}
+
+
+def obeying(made: Obj) -> Obj:
+    """Return a pod with its order in it."""
+    volume = {"name": _ORDER, "secret": {"secretName": made["metadata"]["name"]}}
+    return {**made, "spec": {**made["spec"], "volumes": [volume]}}
+
+
+def order(made: Obj, told: Obj) -> Obj:
+    """Return the Secret that tells a pod what to do."""
+    meta = made["metadata"]
+    return secret(meta["name"], meta["namespace"], {_FILE: json.dumps(told)})

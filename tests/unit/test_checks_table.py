@@ -170,9 +170,9 @@ def test_json_is_all_that_is_on_standard_output_and_junit_is_a_file(
     assert told["checks"][0]["measured"] == {"some_s": 1.5}
     assert told["cluster"] == {"provider": "kind"}
     assert ET.parse(path).getroot().attrib["failures"] == "1"  # noqa: S314 (our own text)
-    told = err.rpartition("\n\n")[2]
-    assert told.startswith("a\n  ✗ bad ")
-    assert told.endswith("\n      no\n      seen\n      docs/reference/checks.md#abad\n1 of 2 checks failed\n")
+    last = err.rpartition("\n\n")[2]
+    assert last.startswith("a\n  ✗ bad ")
+    assert last.endswith("\n      no\n      seen\n      docs/reference/checks.md#abad\n1 of 2 checks failed\n")
     verifying.verify(given, verifying.Wanted(only=["a.good"], as_json=True))
     assert "\n\n" not in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from tasks.lib.errors import NotAvailable, NotReady
 from tasks.lib.kube import apply, inventory, prune, wait
 from tasks.lib.kube.api import Obj, Ref
 from tests.fakes import FakeKube
+from tests.samples import definition
 
 NAMESPACE = Ref("v1", "Namespace", None, "app")
 CONFIG = Ref("v1", "ConfigMap", "app", "config")
@@ -33,16 +34,6 @@ def obj(ref: Ref, owner: Obj | None = None, **body: Any) -> Obj:
         kind = {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
         meta["ownerReferences"] = [{**kind, "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}]
     return {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": meta, **body}
-
-
-def definition() -> Obj:
-    spec = {
-        "group": "example.com",
-        "names": {"kind": "Widget", "plural": "widgets"},
-        "scope": "Namespaced",
-        "versions": [{"name": "v1", "served": True, "storage": True}],
-    }
-    return obj(WIDGETS, spec=spec)
 
 
 def installed(*more: Obj) -> FakeKube:

@@ -144,7 +144,9 @@ def seen(**more: Any) -> Seen:
 def test_everything_right_is_told_by_family() -> None:
     found = adversarial.judge(seen())
     assert found.verdict is Verdict.PASSED
-    assert found.says.startswith("f 1, half of each over TLS; 1 slow heads and 1 slow bodies ended, 2000 connections ")
+    assert found.says.startswith(
+        "f 1, half of each over TLS; 1 slow heads and 1 slow bodies ended, 2000 connections held; meanwhile 2 right"
+    )
     assert found.measured["slowest_call_s"] == 0.3
     assert found.measured["cases"] == 1
 
