@@ -16,7 +16,7 @@ from tasks.lib.checks import Verdict
 from tasks.lib.ground import Ground
 from tests import boxes, programs
 
-SERVED = Answer(status=200, after_s=breaker.HOLD_S + 1)
+SERVED = Answer(status=200, after_s=17.0)
 REFUSED = Answer(status=503, after_s=1.5, typed=True)
 
 
@@ -26,7 +26,7 @@ REFUSED = Answer(status=503, after_s=1.5, typed=True)
 def crowd(**more: Any) -> breaker.Crowd:
     right: dict[str, Any] = {
         "answers": [SERVED] * breaker.TAKEN + [REFUSED] * breaker.BEYOND, "others": [0.1, 0.4],
-        "reached": breaker.TAKEN, "overflows": breaker.BEYOND, "afterwards": 200,
+        "held": breaker.ABREAST, "reached": breaker.TAKEN, "overflows": breaker.BEYOND, "afterwards": 200,
     }  # fmt: skip
     return breaker.Crowd(**{**right, **more})
 
@@ -50,12 +50,13 @@ def test_a_crowd_that_is_kept_off_passes_with_its_figures() -> None:
         ),
         ({"answers": [*crowd().answers[:-1], replace(REFUSED, status=504)]}, "answers were 504, too"),
         (
-            {"answers": [*crowd().answers[:-1], replace(REFUSED, after_s=breaker.HOLD_S + 2)]},
-            "1 refusals came after the first",
+            {"answers": [*crowd().answers[:-1], replace(REFUSED, after_s=17.1)]},
+            "1 refusals came after the first answer, the last in 17.1 s",
         ),
         ({"answers": [*crowd().answers[:-1], replace(REFUSED, typed=False)]}, "1 refusals are no errors in JSON"),
         ({"answers": crowd().answers[:-1]}, "551 calls were made"),
         ({"overflows": 0}, "40 calls were refused, 0 by the edge's limits"),
+        ({"held": 255}, "255 calls were at the model before the others were made, 256 is right"),
         ({"reached": 513}, "the model was asked 513 times, and 512 calls were answered"),
         ({"others": [0.1, -1.0]}, "1 of 2 calls to another model were not answered"),
         ({"others": []}, "0 of 0 calls to another model"),

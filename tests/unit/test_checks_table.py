@@ -85,7 +85,8 @@ def test_what_a_check_waits_for_fits_its_time_limit() -> None:
     assert limits.APPLIED_S + limits.ROUNDS * limits.WINDOW_S + once_s <= limiter.LIFE_S
     held_s = crowd.BODY_S + crowd.SLACK_S + adversarial.CALM_S
     assert times[adversarial.ID] >= ground.READY_S + held_s + echoes.SETTLE_S
-    assert times[breaker.ID] >= ground.READY_S + breaker.ANSWERED_S + echoes.SETTLE_S + breaker.SETTLE_S
+    crowd_s = breaker.HOLD_S + breaker.ANSWERED_S
+    assert times[breaker.ID] >= ground.READY_S + crowd_s + echoes.SETTLE_S + breaker.SETTLE_S
     assert times[retries.ID] >= ground.READY_S + 2 * retries.APPLIED_S + echoes.SETTLE_S
     assert times[newroutes.ID] >= ground.READY_S + newroutes.MADE_S
     before_s = longcalls.BEGUN_S + longcalls.CHANGED_S

@@ -4,7 +4,7 @@ import secrets
 import selectors
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,12 +27,13 @@ ID = "edge.circuit-breaker"
 STAGE = "edge"
 
 _LIMITS = routes.PROTECTION["circuitBreaker"]
-TAKEN = int(_LIMITS["maxConnections"]) + int(_LIMITS["maxPendingRequests"])
+ABREAST, WAITING = int(_LIMITS["maxConnections"]), int(_LIMITS["maxPendingRequests"])
+TAKEN = ABREAST + WAITING
 """Calls that one model's route takes: so many go on, and so many wait for one of those to end."""
 
 BEYOND = 40
-HOLD_S = 12.0
-"""Seconds that the model takes over each call; all have come long before the first is answered."""
+HOLD_S = 20.0
+"""Seconds that the model takes over each call that goes on; all others have come long before the first is answered."""
 
 SLACK = 4
 """Calls by which more may be taken: the proxy's threads count for themselves when all come at once."""
@@ -47,11 +48,13 @@ _STEP_S = 0.25
 class Crowd:
     """What came of a crowd; of calls to the other tenant's model meanwhile (seconds, or -1); and of one call after it.
 
-    `reached` is how many the model was asked, `overflows` how many refusals the edge logged as its own.
+    `held` is how many of the calls that may go on the model had before the others were made, `reached` how many it was
+    asked in all, `overflows` how many refusals the edge logged as its own.
     """
 
     answers: Sequence[Answer]
     others: Sequence[float]
+    held: int
     reached: int
     overflows: int
     afterwards: int
@@ -62,8 +65,8 @@ def checks(ground: Ground) -> list[Check]:
     return [
         Check(
             id=ID, stage=STAGE, needs=("edge", "ingress-gateway"), probe=partial(_probe, ground), timeout_s=480,
-            claim=f"of {TAKEN + BEYOND} calls at once a model's route takes {TAKEN}; the rest get 503 at once, and "
-            "another model's callers are answered meanwhile",
+            claim=f"{ABREAST} calls at once go on to a model and {WAITING} wait; the next get 503 at once, and another "
+            "model's callers are answered meanwhile",
             fix="invoke tenants --force",
         )
     ]  # fmt: skip
@@ -77,32 +80,54 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     target = Target.of(one, two, box.settings.domain, ground.token(one.tenant))
     forge = Forge(target=target, run=f"crowd-{secrets.token_hex(3)}")
     mark = forge.mark("crowd", "held")
-    request = forge.marked(forge.whole(target=f"{one.predict_path}?hold={HOLD_S}"), "crowd", "held")
     others: list[float] = []
 
     def call() -> None:
         others.append(echoes.seconds(scene, ground, two))
 
+    def request(hold_s: float) -> bytes:
+        return forge.marked(forge.whole(target=f"{one.predict_path}?hold={hold_s}"), "crowd", "held")
+
     with closing(Ears(scene, [one], mark)) as ears, closing(_edge_log(scene, mark)) as log:
-        with meanwhile.doing(call, _STEP_S):
-            came = list(_ask_all(scene, Address.of(gateway.url(box)), request))
+        with meanwhile.doing(call, _STEP_S), crowd.opened(Address.of(gateway.url(box)), TAKEN + BEYOND) as sockets:
+            _send(sockets[:ABREAST], request(HOLD_S))
+            held = _held(scene, ears)
+            _send(sockets[ABREAST:], request(0))
+            came = list(_answers(scene, sockets))
         afterwards = grounds.ask(box, one, ground.token(one.tenant), {"User-Agent": echoes.end(mark)})
         reached, overflows = ears.reached(mark), _overflows(scene, log, len(came))
-    return judge(Crowd(answers=came, others=others, afterwards=afterwards, reached=reached, overflows=overflows))
+    return judge(
+        Crowd(answers=came, others=others, held=held, reached=reached, overflows=overflows, afterwards=afterwards)
+    )
 
 
-def _ask_all(scene: Scene, address: Address, request: bytes) -> Iterator[Answer]:
-    """Send a request on very many connections at once, and yield what comes of each, in the order in which it comes.
+def _send(sockets: Iterable[socket.socket], request: bytes) -> None:
+    for each in sockets:
+        with suppress(OSError):  # no answer will come, and that is told
+            each.sendall(request)
 
-    Raises NotReady when the run is to stop.
+
+def _held(scene: Scene, ears: Ears) -> int:
+    """Wait until the model has all calls that may go on; return how many it has.
+
+    One that comes while the edge still connects for another counts as waiting
+    (https://github.com/envoyproxy/envoy/issues/11326): who sends all at once measures how fast it connects.
     """
-    with crowd.opened(address, TAKEN + BEYOND) as sockets, selectors.DefaultSelector() as selector:
-        begun = time.monotonic()
-        heard: dict[socket.socket, bytes] = {}
-        for each in sockets:
-            with suppress(OSError):  # no answer will come, and that is told
-                each.sendall(request)
-            heard[each] = b""
+
+    def obstacle() -> str:
+        count = len(ears.heard())
+        return "" if count >= ABREAST else f"{count} of {ABREAST} calls are at the model"
+
+    scene.observe(obstacle, HOLD_S)
+    return len(ears.heard())
+
+
+def _answers(scene: Scene, sockets: Iterable[socket.socket]) -> Iterator[Answer]:
+    """Yield what comes from now on on each connection, as it comes. Raises NotReady when the run is to stop."""
+    begun = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        heard = dict.fromkeys(sockets, b"")
+        for each in heard:
             selector.register(each, selectors.EVENT_READ)
         while heard and (left := begun + ANSWERED_S - time.monotonic()) > 0:
             if scene.box.cancel.is_set():
@@ -163,8 +188,11 @@ def _wrong_answers(seen: Crowd, served: Sequence[Answer], refused: Sequence[Answ
         yield f"answers were {', '.join(str(each or 'nothing') for each in strange)}, too"
     if not TAKEN <= len(served) <= TAKEN + SLACK:
         yield f"{len(served)} calls were taken, {TAKEN} is right"
-    if late := [each for each in refused if each.after_s >= HOLD_S]:
-        yield f"{len(late)} refusals came after the first answers, the last in {late[-1].after_s:.1f} s"
+    if seen.held != ABREAST:
+        yield f"{seen.held} calls were at the model before the others were made, {ABREAST} is right"
+    first = min((each.after_s for each in served), default=0.0)
+    if late := [each for each in refused if each.after_s >= first]:
+        yield f"{len(late)} refusals came after the first answer, the last in {late[-1].after_s:.1f} s"
     if plain := sum(not each.typed for each in refused):
         yield f"{plain} refusals are no errors in JSON"
     if seen.overflows != len(refused):
