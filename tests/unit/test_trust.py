@@ -235,8 +235,13 @@ def test_one_wrong_cell_makes_the_matrix_false_and_is_shown() -> None:
 
 
 def test_a_call_that_was_not_made_for_want_of_a_name_is_told_from_one_that_failed() -> None:
-    assert attempt(connect="no such name: Temporary failure in name resolution").nameless
-    assert not attempt(connect="timed out").nameless
+    nameless, late = attempt(connect="no such name: Temporary failure in name resolution"), attempt(connect="timed out")
+    calls = [(cell(path=path, kind="right"), attempt(status=200)) for path in cells.PATHS]
+    found = judge_rotation([*calls, (cell(path=EDGE), nameless)], 10)
+    assert found.verdict is Came.PASSED
+    assert found.measured == {"calls": 4, "failed": 0, "nameless": 1, "seconds": 10}
+    assert judge_rotation([*calls, (cell(path=EDGE), late)], 10).says.endswith("1 of 5 failed")
+    assert "no call by edge" in judge_rotation([*calls[1:], (cell(path=EDGE), nameless)], 10).says
 
 
 def test_a_single_call_that_fails_is_noticed() -> None:
