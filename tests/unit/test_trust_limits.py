@@ -30,7 +30,7 @@ def window(**more: Any) -> Window:
     mine = [good(number) for number in range(1, LIMIT + BEYOND + 1)]
     right: dict[str, Any] = {
         "mine": mine,
-        "other": [Answer(status=200)] * len(mine),
+        "other": [Answer(status=200, limit=600)] * len(mine),
         "refused": {"none": [Answer(status=401)] * 12, "expired": [Answer(status=401)] * 11},
         "counted": {"one": len(mine), "two": len(mine)},
         "let_in_s": RESET - 0.4,
@@ -71,9 +71,9 @@ def test_a_limit_that_counts_passes_with_its_figures() -> None:
         ({"counted": {"one": 46, "two": 23}}, "the limiter counted one 46, two 23"),
         ({"counted": {"one": 23, "two": 0}}, "the limiter counted one 23, two 0"),
         ({"counted": {}}, "the limiter counted nothing"),
-        ({"let_in_s": 0.0}, "not let in again"),
+        ({"let_in_s": 0.0, "kept_out_s": RESET + 2.1}, "not let in again, 59.1 s after a refusal"),
         ({"let_in_s": RESET - 2.0}, "let in again after 55.0 s"),
-        ({"let_in_s": RESET + 2.5}, "let in again after 59.5 s"),
+        ({"kept_out_s": RESET + 2.5, "let_in_s": RESET + 2.7}, "still refused after 59.5 s"),
     ],
 )
 def test_one_that_does_not_count_right_fails(wrong: dict[str, Any], why: str) -> None:
@@ -82,12 +82,29 @@ def test_one_that_does_not_count_right_fails(wrong: dict[str, Any], why: str) ->
     assert why in found.evidence
 
 
-def test_a_window_is_whole_when_all_answers_are_of_it() -> None:
+def test_an_answer_that_takes_long_is_no_late_return() -> None:
+    assert limits.judge(window(let_in_s=RESET + 9.0, kept_out_s=RESET - 0.2)).verdict is Verdict.PASSED
+
+
+def test_a_window_that_ends_in_between_says_nothing() -> None:
     mine = list(window().mine)
-    assert limits.whole(mine)
-    assert not limits.whole([*mine[:5], *(replace(each, at=each.at + limits.WINDOW_S) for each in mine[5:])])
-    assert not limits.whole([replace(mine[0], left=7), *mine[1:]])
-    assert limits.whole([Answer(status=0)] * 3)  # that is wrong, and not for another window to mend
+    later = [replace(each, at=each.at + limits.WINDOW_S) for each in mine[5:]]
+    assert limits.spoiled(window(), 0.0) == ""
+    assert "it ended before" in limits.spoiled(window(mine=[*mine[:5], *later]), 0.0)
+    assert "it ended before" in limits.spoiled(window(mine=changed(0, left=7)), 0.0)
+    assert "it ended before" in limits.spoiled(window(), RESET - limits.ROOM_S)
+
+
+def test_one_in_which_the_limiter_was_not_heard_says_nothing() -> None:
+    passed = Answer(status=200)
+    assert "1 requests passed" in limits.spoiled(window(other=[passed, *window().other[1:]]), 0.0)
+    assert "2 requests passed" in limits.spoiled(window(mine=[*window().mine[:-2], passed, passed]), 0.0)
+
+
+def test_an_answer_that_is_wrong_is_not_for_another_window_to_mend() -> None:
+    for status in (0, 503):
+        assert limits.spoiled(window(mine=[Answer(status=status)] * 23), 100.0) == ""
+        assert limits.spoiled(window(mine=[*window().mine[:-1], Answer(status=status)]), 0.0) == ""
 
 
 def test_what_an_answer_says_of_its_limit_is_read() -> None:

@@ -31,7 +31,7 @@ BEYOND = 3
 WINDOW_S = 60
 APPLIED_S = 60.0
 ROUNDS = 4
-"""How often a window is begun anew when its end comes between."""
+"""Windows that are begun at most, when one after the other says nothing of the limit."""
 
 ROOM_S = 5
 """Seconds that have to be left of a window when all has been sent: for coming back just before it ends."""
@@ -66,6 +66,11 @@ class Answer:
         """When its window ends, to a second."""
         return self.at + self.resets_in
 
+    @property
+    def uncounted(self) -> bool:
+        """Whether it passed because the limiter did not answer in time: it is told of no limit (docs/adr/0016)."""
+        return self.status == _OK and self.limit < 0
+
     def __str__(self) -> str:
         left = f", {self.left} of {self.limit} left for {self.resets_in} s" if self.limit >= 0 else ""
         return f"HTTP {self.status or 'nothing'}{left}{f', Retry-After {self.retry_after}' if self.retry_after else ''}"
@@ -75,7 +80,8 @@ class Answer:
 class Window:
     """What was seen of one window: answers to the limited tenant, to the other one, and to whoever has no right token.
 
-    `counted` is by the limiter; `let_in_s` is after how many seconds from the last refusal the tenant was let in again.
+    `counted` is by the limiter. After how many seconds from the last refusal the tenant was let in again is `let_in_s`,
+    or 0; and `kept_out_s`, when the last was sent that was refused.
     """
 
     mine: Sequence[Answer]
@@ -83,6 +89,7 @@ class Window:
     refused: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
     counted: Mapping[str, int] = field(default_factory=dict)
     let_in_s: float = 0.0
+    kept_out_s: float = 0.0
 
 
 def checks(ground: Ground) -> list[Check]:
@@ -148,23 +155,23 @@ class Trial:
         return "" if found.limit == LIMIT and found.status in {_OK, _TOO_MANY} else str(found)
 
     def window(self) -> Window:
-        """Use up one whole window, from its first request on. Raises NotReady when its end always comes between."""
-        mine = self.ground.models[0]
+        """Use up one whole window, from its first request on. Raises NotReady when none says anything of the limit."""
+        mine, why = self.ground.models[0], ""
         for _ in range(ROUNDS):
-            self._await(self.ask(mine))
+            self._wait(self.ask(mine).ends - time.monotonic() + 0.1)  # the next window begins then
             begun = self.counters.read()
             window = self._use_up()
             counted = self.counters.read()
-            if whole(window.mine) and time.monotonic() < window.mine[-1].ends - ROOM_S:
+            if not (why := spoiled(window, time.monotonic())):
                 names = [each.name for each in self.ground.tenants]
                 there = {name: counted.since(begun, name) for name in names}
-                return replace(window, counted=there, let_in_s=self._come_back(window.mine[-1]))
-            self.scene.say("the limiter's window ended in between: once more")
-        raise NotReady(f"{ROUNDS} times a window of the limiter ended before {LIMIT + BEYOND} requests were sent")
+                let_in_s, kept_out_s = self._come_back(window.mine[-1])
+                return replace(window, counted=there, let_in_s=let_in_s, kept_out_s=kept_out_s)
+            self.scene.say(f"this window says nothing of the limit, {why}: once more")
+        raise NotReady(f"{ROUNDS} windows of the limiter say nothing of the limit; of the last: {why}")
 
-    def _await(self, last: Answer) -> None:
-        """Wait for the window after the one of an answer: it says when that begins."""
-        if self.scene.box.cancel.wait(max(0.0, last.ends - time.monotonic()) + 0.1):
+    def _wait(self, seconds: float) -> None:
+        if self.scene.box.cancel.wait(max(0.0, seconds)):
             raise NotReady("stopped")
 
     def _use_up(self) -> Window:
@@ -179,15 +186,22 @@ class Trial:
             other.append(self.ask(two))
         return Window(mine=mine, other=other, refused=refused)
 
-    def _come_back(self, last: Answer) -> float:
-        """Ask again shortly before the time that a refusal named and until it is over; return when one was let in."""
+    def _come_back(self, last: Answer) -> tuple[float, float]:
+        """Ask again shortly before the time that a refusal named and until one is let in, or is refused too late.
+
+        Return when one was let in, or 0, and when the last was sent that was refused: in seconds after that refusal.
+        """
         told = int(last.retry_after) if last.retry_after.isdigit() else WINDOW_S
-        until = last.at + told + LATE_S
-        if self.scene.box.cancel.wait(max(0.0, last.at + told - 3 - time.monotonic())):
-            raise NotReady("stopped")
-        while (found := self.ask(self.ground.models[0])).status == _TOO_MANY and found.at < until:
-            self.scene.box.cancel.wait(_STEP_S)
-        return found.at - last.at if found.status == _OK else 0.0
+        self._wait(last.at + told - 3 - time.monotonic())
+        kept_out_s = 0.0
+        while kept_out_s <= told + LATE_S:
+            sent_s = time.monotonic() - last.at
+            found = self.ask(self.ground.models[0])
+            if found.status != _TOO_MANY and not found.uncounted:
+                return (found.at - last.at if found.status == _OK else 0.0), kept_out_s
+            kept_out_s = sent_s
+            self._wait(_STEP_S)
+        return 0.0, kept_out_s
 
 
 def read(status: int, headers: Mapping[str, str], at: float) -> Answer:
@@ -203,13 +217,18 @@ def read(status: int, headers: Mapping[str, str], at: float) -> Answer:
     )  # fmt: skip
 
 
-def whole(mine: Sequence[Answer]) -> bool:
-    """Whether these answers are of one window, from its first request on.
+def spoiled(window: Window, now: float) -> str:
+    """Return why a window says nothing of the limit, if so: it has to be one, from its first request on, and asked for.
 
-    An answer without a window is not of another one: it is wrong, and for the judgement.
+    Any other answer without a limit is wrong, and for the judgement.
     """
-    ends = [each.ends for each in mine if each.resets_in >= 0]
-    return not ends or (max(ends) - min(ends) < SAME_S and mine[0].left in {LIMIT - 1, -1})
+    if uncounted := sum(each.uncounted for each in (*window.mine, *window.other)):
+        return f"{uncounted} requests passed because the limiter did not answer in time"
+    ends = [each.ends for each in window.mine if each.resets_in >= 0]
+    fresh = window.mine[0].left in {LIMIT - 1, -1}
+    if ends and not (fresh and max(ends) - min(ends) < SAME_S and now < min(ends) - ROOM_S):
+        return f"it ended before {LIMIT + BEYOND} requests were sent"
+    return ""
 
 
 def judge(window: Window) -> Result:
@@ -267,6 +286,9 @@ def _wrong_others(window: Window) -> Iterator[str]:
 def _wrong_return(window: Window) -> Iterator[str]:
     last = window.mine[-1].retry_after
     told = int(last) if last.isdigit() else 0
-    if not told - EARLY_S <= window.let_in_s <= told + LATE_S or not window.let_in_s:
-        how = f"let in again after {window.let_in_s:.1f} s" if window.let_in_s else "not let in again"
-        yield f"{how}, and Retry-After was {last or 'not there'}"
+    if not window.let_in_s:
+        yield f"not let in again, {window.kept_out_s:.1f} s after a refusal whose Retry-After was {last or 'not there'}"
+    elif window.let_in_s < told - EARLY_S:
+        yield f"let in again after {window.let_in_s:.1f} s, and Retry-After was {last}"
+    elif window.kept_out_s > told + LATE_S:
+        yield f"still refused after {window.kept_out_s:.1f} s, and Retry-After was {last or 'not there'}"
