@@ -8,7 +8,6 @@ from typing import Any
 
 from tasks.lib import ground as grounds, routes
 from tasks.lib.checks import Scene
-from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
 from tasks.lib.kube.api import Obj, Ref
 from tasks.lib.kube.follow import Recording
@@ -47,6 +46,11 @@ class Ears:
             for line in map(json.loads, recording.lines())
         ]
 
+    def other_than(self, wanted: int) -> str:
+        """Return how many calls came when they are not so many; empty when they are."""
+        count = len(self.heard())
+        return "" if count == wanted else f"{count} of {wanted} calls have reached the model"
+
     def all(self) -> list[Line]:
         """Return what they were asked before the call of each that was made last. Raises NotReady without that."""
         found: list[Line] = []
@@ -56,8 +60,7 @@ class Ears:
             missing = {*self._recordings} - {each["tenant"] for each in found if each["cell"] == end(self._run)}
             return f"{min(missing)}: the last call is not in the model's log" if missing else ""
 
-        if why := self._scene.observe(obstacle, SETTLE_S):
-            raise NotReady(why)
+        self._scene.require(obstacle, SETTLE_S)
         return found
 
     def reached(self, mark: str) -> int:

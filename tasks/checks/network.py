@@ -17,7 +17,6 @@ from tasks.checks import asking
 from tasks.components import models as components, tenants as tenant_components
 from tasks.lib import predict, render
 from tasks.lib.checks import Check, Result, Scene, failed, passed, skipped, unmade
-from tasks.lib.errors import NotReady
 from tasks.lib.kube.api import Obj, Ref
 from tasks.lib.modelling import Model
 from tasks.lib.netpolicies import in_namespace, policy
@@ -151,8 +150,7 @@ def _awake(scene: Scene, model: Model) -> Obj:
         found[:] = [each for each in asking.pods(scene.box, model) if _is_ready(each)]
         return "" if found else f"{model.name}: no pod is ready"
 
-    if why := scene.observe(obstacle, SPREAD_S):
-        raise NotReady(why)
+    scene.require(obstacle, SPREAD_S)
     return min(found, key=lambda each: str(each["metadata"].get("creationTimestamp")))
 
 

@@ -88,6 +88,16 @@ class Scene:
                 raise NotReady("stopped", facts={"waited for": found})
         return found
 
+    def require(self, obstacle: Callable[[], str], within_s: float) -> None:
+        """Ask until nothing stands in the way any more. Raises NotReady with the last obstacle, or as `observe`."""
+        if why := self.observe(obstacle, within_s):
+            raise NotReady(why)
+
+    def pause(self, seconds: float) -> None:
+        """Let so many seconds pass, or none when they are over. Raises NotReady when the run is to stop."""
+        if self.box.cancel.wait(max(0.0, seconds)):
+            raise NotReady("stopped")
+
 
 Probe = Callable[[Scene], Result]
 

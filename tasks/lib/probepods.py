@@ -162,8 +162,7 @@ def make(scene: Scene, scratch: Scratch, namespace: str, role: str, order: Obj, 
 def submit(scene: Scene, scratch: Scratch, wanted: Obj, order: Obj) -> Ref:
     """Make this probe pod, and the Secret with its order. Raises Refused when it is not admitted."""
     scratch.add(shortpods.order(wanted, order))
-    if why := scene.observe(lambda: admitted(scratch, wanted), START_S):
-        raise NotReady(why)
+    scene.require(lambda: admitted(scratch, wanted), START_S)
     return Ref.of(wanted)
 
 

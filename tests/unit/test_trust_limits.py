@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from tasks.checks.trust import limits
 from tasks.checks.trust.limits import BEYOND, LIMIT, Answer, Window
 from tasks.lib import limiter
-from tasks.lib.checks import Verdict
+from tasks.lib.checks import Scene, Verdict
 from tasks.lib.ground import Ground
 from tasks.lib.kube.api import Ref
 from tasks.lib.limiter import Reading
@@ -84,20 +84,21 @@ def test_one_that_does_not_count_right_fails(wrong: dict[str, Any], why: str) ->
     assert why in found.evidence
 
 
+@dataclass(frozen=True, kw_only=True)
 class Waiting(limits.Trial):
     """A tenant that is refused at 0 s and let in at some time, and whose answers take a while; by its own clock."""
 
-    let_in_at, answer_s, passes_at = 0.0, 0.0, -1.0
-    now = 0.0
+    let_in_at: float
+    answer_s: float
+    passes_at: float
+    clock: list[float]
 
     def ask(self, model: Model, kind: Kind = Kind.RIGHT) -> Answer:
-        sent, type(self).now = self.now, self.now + self.answer_s
+        sent = self.clock[0]
+        self.clock[0] += self.answer_s
         if self.passes_at <= sent < self.passes_at + 1:
-            return Answer(status=200, at=self.now)
-        return replace(good(1 if sent >= self.let_in_at else LIMIT + 1), at=self.now)
-
-    def _wait(self, seconds: float) -> None:
-        type(self).now += max(0.0, seconds)
+            return Answer(status=200, at=self.clock[0])
+        return replace(good(1 if sent >= self.let_in_at else LIMIT + 1), at=self.clock[0])
 
 
 @pytest.mark.parametrize(
@@ -113,14 +114,17 @@ class Waiting(limits.Trial):
 def test_when_it_is_let_in_again_is_seen(
     let_in_at: float, answer_s: float, passes_at: float, came: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Now(Waiting):
-        pass
+    clock, scene = [0.0], boxes.scene()
 
-    Now.let_in_at, Now.answer_s, Now.passes_at = let_in_at, answer_s, passes_at
-    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: Now.now))
-    scene = boxes.scene()
-    counters = limiter.Counters(scene=scene, ref=Ref("v1", "Pod", "counters", "ns"))
-    trial = Now(scene=scene, ground=Ground(), counters=counters)
+    def pause(_: Scene, seconds: float) -> None:
+        clock[0] += max(0.0, seconds)
+
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(Scene, "pause", pause)
+    trial = Waiting(
+        scene=scene, ground=Ground(), counters=limiter.Counters(scene=scene, ref=Ref("v1", "Pod", "ns", "counters")),
+        let_in_at=let_in_at, answer_s=answer_s, passes_at=passes_at, clock=clock,
+    )  # fmt: skip
     assert trial._come_back(good(LIMIT + 1)) == came
 
 

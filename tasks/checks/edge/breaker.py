@@ -5,7 +5,7 @@ import selectors
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -90,9 +90,9 @@ def _probe(ground: Ground, scene: Scene) -> Result:
 
     with closing(Ears(scene, [one], mark)) as ears, closing(_edge_log(scene, mark)) as log:
         with meanwhile.doing(call, _STEP_S), crowd.opened(Address.of(gateway.url(box)), TAKEN + BEYOND) as sockets:
-            _send(sockets[:ABREAST], request(HOLD_S))
+            crowd.send(sockets[:ABREAST], request(HOLD_S))
             held = _held(scene, ears)
-            _send(sockets[ABREAST:], request(0))
+            crowd.send(sockets[ABREAST:], request(0))
             came = list(_answers(scene, sockets))
         afterwards = grounds.ask(box, one, ground.token(one.tenant), {"User-Agent": echoes.end(mark)})
         reached, overflows = ears.reached(mark), _overflows(scene, log, len(came))
@@ -101,24 +101,13 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     )
 
 
-def _send(sockets: Iterable[socket.socket], request: bytes) -> None:
-    for each in sockets:
-        with suppress(OSError):  # no answer will come, and that is told
-            each.sendall(request)
-
-
 def _held(scene: Scene, ears: Ears) -> int:
     """Wait until the model has all calls that may go on; return how many it has.
 
     One that comes while the edge still connects for another counts as waiting
     (https://github.com/envoyproxy/envoy/issues/11326): who sends all at once measures how fast it connects.
     """
-
-    def obstacle() -> str:
-        count = len(ears.heard())
-        return "" if count >= ABREAST else f"{count} of {ABREAST} calls are at the model"
-
-    scene.observe(obstacle, HOLD_S)
+    scene.observe(lambda: ears.other_than(ABREAST), HOLD_S)
     return len(ears.heard())
 
 
@@ -158,8 +147,7 @@ def _overflows(scene: Scene, log: Recording, calls: int) -> int:
         count = len(log.lines())
         return "" if count >= calls else f"{count} of {calls} calls are in the edge's log"
 
-    if why := scene.observe(obstacle, SETTLE_S):
-        raise NotReady(why)
+    scene.require(obstacle, SETTLE_S)
     return sum("{overflow}" in line for line in log.lines())
 
 

@@ -7,7 +7,6 @@ first of two calls takes longer than that is by default (45 s in Istio, 60 s in 
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,6 @@ from tasks.checks.edge import answers
 from tasks.checks.edge.answers import Answer
 from tasks.lib import ground as grounds, routes
 from tasks.lib.checks import Check, Result, Scene, failed, passed
-from tasks.lib.errors import NotReady
 from tasks.lib.ground import Ground
 from tasks.lib.kube.api import Obj
 from tasks.lib.modelling import Model
@@ -73,24 +71,13 @@ def _probe(ground: Ground, scene: Scene) -> Result:
     for each in (HOLD_S, TOO_LONG_S):
         threading.Thread(target=call, args=(each,), name=f"{each:.0f} s call", daemon=True).start()
     with closing(Ears(scene, [model], mark)) as ears:
-        _await(scene, lambda: _begun(ears), BEGUN_S)
+        scene.require(lambda: ears.other_than(2), BEGUN_S)
     with Scratch(scene.box.kube, "long-calls", scene.box.cancel) as scratch:
         scratch.put(policy(model), echoes.route(model, domain, NAME))
-        _await(scene, lambda: _unchanged(ground, scene, model), CHANGED_S)
+        scene.require(lambda: _unchanged(ground, scene, model), CHANGED_S)
         changed = time.monotonic() - begun
-    _await(scene, lambda: "" if len(found) == 2 else "the calls go on", TOO_LONG_S)  # noqa: PLR2004
+    scene.require(lambda: "" if len(found) == 2 else "the calls go on", TOO_LONG_S)  # noqa: PLR2004
     return judge(Seen(long=found[HOLD_S], too_long=found[TOO_LONG_S], changed_after_s=changed))
-
-
-def _await(scene: Scene, obstacle: Callable[[], str], within_s: float) -> None:
-    if why := scene.observe(obstacle, within_s):
-        raise NotReady(why)
-
-
-def _begun(ears: Ears) -> str:
-    """Return which calls have not reached the model yet."""
-    count = len(ears.heard())
-    return "" if count == 2 else f"{count} of 2 calls have reached the model"  # noqa: PLR2004
 
 
 def _unchanged(ground: Ground, scene: Scene, model: Model) -> str:

@@ -146,8 +146,7 @@ def _crowd(ground: Ground, scene: Scene, doors: tuple[Address, Address], forge: 
             for each in slow:
                 each.step()
             calls += _calls(ground, scene)
-            if scene.box.cancel.wait(0.2):
-                raise NotReady("stopped")
+            scene.pause(0.2)
     return Crowd(
         heads=[ended for each in heads for ended in each.ended],
         bodies=[ended for each in bodies for ended in each.ended],

@@ -5,7 +5,7 @@ import resource
 import selectors
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -160,14 +160,19 @@ def not_reading(address: Address, request: bytes) -> Iterator[None]:
         yield
 
 
+def send(sockets: Iterable[socket.socket], request: bytes) -> None:
+    """Send a request on every connection. Where that fails no answer will come, and whoever reads them tells."""
+    for each in sockets:
+        with contextlib.suppress(OSError):
+            each.sendall(request)
+
+
 def ask_all(sockets: Sequence[socket.socket], request: bytes, wait_s: float) -> tuple[dict[int, int], int]:
     """Send a request on every connection, then read every answer.
 
     Return how often each status came (0: none), and how many answers were no typed errors.
     """
-    for each in sockets:
-        with contextlib.suppress(OSError):  # no answer will come, and that is counted
-            each.sendall(request)
+    send(sockets, request)
     until, statuses, untyped = time.monotonic() + wait_s, dict[int, int](), 0
     for each in sockets:
         answer = first(each, until)

@@ -157,7 +157,7 @@ class Trial:
         """Use up one whole window, from its first request on. Raises NotReady when none says anything of the limit."""
         mine, why = self.ground.models[0], ""
         for _ in range(ROUNDS):
-            self._wait(self.ask(mine).ends - time.monotonic() + 0.1)  # the next window begins then
+            self.scene.pause(self.ask(mine).ends - time.monotonic() + 0.1)  # the next window begins then
             begun = self.counters.read()
             window = self._use_up()
             counted = self.counters.read()
@@ -167,10 +167,6 @@ class Trial:
                 return replace(window, counted=there, let_in_s=self._come_back(window.mine[-1]))
             self.scene.say(f"this window says nothing of the limit, {why}: once more")
         raise NotReady(f"{ROUNDS} windows of the limiter say nothing of the limit; of the last: {why}")
-
-    def _wait(self, seconds: float) -> None:
-        if self.scene.box.cancel.wait(max(0.0, seconds)):
-            raise NotReady("stopped")
 
     def _use_up(self) -> Window:
         one, two = self.ground.models[:2]
@@ -190,14 +186,14 @@ class Trial:
         Return 0 when one was still refused that was sent too late for it: an answer may take its time.
         """
         told = int(last.retry_after) if last.retry_after.isdigit() else WINDOW_S
-        self._wait(last.at + told - 3 - time.monotonic())
+        self.scene.pause(last.at + told - 3 - time.monotonic())
         sent_s = 0.0
         while sent_s <= told + LATE_S:
             sent_s = time.monotonic() - last.at
             found = self.ask(self.ground.models[0])
             if found.status != _TOO_MANY and not found.uncounted:
                 return found.at - last.at if found.status == _OK else 0.0
-            self._wait(_STEP_S)
+            self.scene.pause(_STEP_S)
         return 0.0
 
 
